@@ -1,0 +1,320 @@
+"""The requests of docs/protocol.md, one frozen type each: 1 and 2.1 (admin), 2.2 (guest).
+
+``decode(frame, limits)`` gives the typed request or raises exactly one :class:`~chatproto.errors.ChatError`:
+parameters are judged in the order in which the protocol numbers their errors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from chatproto import errors
+from chatproto.errors import ChatError, Malformed
+from chatproto.wire import fields
+from chatproto.wire.codes import CALL_ADMIN, CALL_GUEST
+from chatproto.wire.content import Content as Content
+from chatproto.wire.content import ContentErrors, content
+from chatproto.wire.fields import Limits as Limits
+from chatproto.wire.frame import Frame, as_integer
+
+#: ``state`` of a conversation.
+STATES: Final = frozenset({"new", "queued", "serving", "ended"})
+
+_ADMIN_CONTENT: Final = ContentErrors(errors.SendMsgMissing, errors.SendKindUnknown, errors.SendMsgBad)
+_GUEST_CONTENT: Final = ContentErrors(errors.GuestMsgMissing, errors.GuestKindUnknown, errors.GuestMsgBad)
+
+
+class _NoParameters:
+    """A request whose number says everything."""
+
+    __slots__ = ()
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        return cls()
+
+
+# Admin: given, and 2.1.
+
+
+@dataclass(frozen=True, slots=True)
+class AdminLogin:
+    """31000: ``{call_type: 3, token, v?}``.
+
+    :ivar v: 2 where the client knows the pushes of part 2, else 1.
+    """
+
+    token: str
+    v: int
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        if frame.call_type != CALL_ADMIN:
+            raise Malformed(field="call_type")
+        token = frame.values.get("token")
+        if type(token) is not str or not token:
+            raise errors.AdminTokenBad()
+        v = fields.integer(frame.values, "v")
+        return cls(token, 2 if v is not None and v >= 2 else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminLogout(_NoParameters):
+    """31020: ``{}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatList:
+    """32000: ``{state?, page_index?}``.
+
+    :ivar state: one of :data:`STATES`; None asks for the list as at login, of which there is one page only.
+    :ivar page_index: from 1.
+    """
+
+    state: str | None
+    page_index: int
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        state = fields.text(frame.values, "state")
+        if state is not None and state not in STATES:
+            raise Malformed(field="state")
+        return cls(state, fields.page_index(frame.values))
+
+
+@dataclass(frozen=True, slots=True)
+class TakeGuest:
+    """32020: ``{gid?}``; without a gid, the longest waiting."""
+
+    gid: int | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        return cls(fields.optional_ident(frame.values, "gid"))
+
+
+@dataclass(frozen=True, slots=True)
+class EndService:
+    """32060: ``{gid}``."""
+
+    gid: int
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        return cls(fields.ident(frame.values, "gid", errors.EndGidMissing))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatContent:
+    """32100: ``{gid, group_id, page_index?, page_size?}``, or ``before_seq`` or ``after_seq`` in place of a page.
+
+    :ivar page_index: from 1, the newest messages; means nothing beside a seq.
+    :ivar before_seq: exclusive; at most one of the two is there.
+    :ivar after_seq: exclusive; 0 is before the first message.
+    """
+
+    gid: int
+    group_id: int
+    page_index: int
+    page_size: int
+    before_seq: int | None
+    after_seq: int | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        values = frame.values
+        gid = fields.ident(values, "gid", errors.ContentGidMissing)
+        group_id = fields.ident(values, "group_id", errors.ContentGroupMissing)
+        index, size = fields.page_index(values), fields.page_size(values, limits)
+        return cls(gid, group_id, index, size, *fields.seq_bounds(values))
+
+
+@dataclass(frozen=True, slots=True)
+class MarkRead:
+    """32200: ``{gid, group_id, seq?}``; without a seq, up to the last message."""
+
+    gid: int
+    group_id: int
+    seq: int | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        values = frame.values
+        gid = fields.ident(values, "gid", errors.ReadGidMissing)
+        group_id = fields.ident(values, "group_id", errors.ReadGroupMissing)
+        return cls(gid, group_id, fields.position(values, "seq"))
+
+
+@dataclass(frozen=True, slots=True)
+class SendToGuest:
+    """32300: ``{gid, msg, file_type?, cmid?}``.
+
+    :ivar content: the message, or what is wrong with it. A repeat of a cmid is answered before that is looked at;
+        without a cmid it is to be raised at once.
+    """
+
+    gid: int
+    cmid: str | None
+    content: Content | ChatError
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        gid = fields.ident(frame.values, "gid", errors.SendGidMissing)
+        return cls(gid, fields.cmid(frame.values), content(frame, limits, _ADMIN_CONTENT))
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """32400: ``{gid, aix, note?}``."""
+
+    gid: int
+    aix: int
+    note: str | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        values = frame.values
+        gid = fields.ident(values, "gid", errors.TransferGidMissing)
+        aix = fields.ident(values, "aix", errors.TransferAixMissing)
+        return cls(gid, aix, fields.text(values, "note", limits.max_note))
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """32500: ``{status}``, 1 suspend, 0 resume."""
+
+    suspended: bool
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        status = as_integer(frame.values.get("status"))
+        if status not in (0, 1):
+            raise errors.SuspendStatusBad()
+        return cls(status == 1)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminsOnline(_NoParameters):
+    """33000: ``{}``."""
+
+
+# Guest.
+
+
+@dataclass(frozen=True, slots=True)
+class GuestLogin:
+    """21000: ``{call_type: 1, token?, guest_token?, group_id?, context?}``.
+
+    :ivar token: the shop's.
+    :ivar guest_token: from an earlier login; with neither token the guest is anonymous.
+    :ivar context: JSON text of an object, see :func:`chatproto.wire.fields.context`.
+    """
+
+    token: str | None
+    guest_token: str | None
+    group_id: int | None
+    context: str | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        if frame.call_type != CALL_GUEST:
+            raise Malformed(field="call_type")
+        values = frame.values
+        token, guest_token = fields.text(values, "token"), fields.text(values, "guest_token")
+        group_id = fields.optional_ident(values, "group_id")
+        return cls(token, guest_token, group_id, fields.context(frame, limits))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestLogout(_NoParameters):
+    """21020: ``{}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStart(_NoParameters):
+    """22000: ``{}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEnd(_NoParameters):
+    """22060: ``{}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestHistory:
+    """22100: ``{before_seq? | after_seq?, page_size?}``; without a seq, the newest page.
+
+    :ivar before_seq: exclusive; at most one of the two is there.
+    :ivar after_seq: exclusive; 0 is before the first message.
+    """
+
+    page_size: int
+    before_seq: int | None
+    after_seq: int | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        size = fields.page_size(frame.values, limits)
+        return cls(size, *fields.seq_bounds(frame.values))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestMarkRead:
+    """22200: ``{seq?}``; without a seq, up to the last message."""
+
+    seq: int | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        return cls(fields.position(frame.values, "seq"))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSend:
+    """22300: ``{msg, file_type?, cmid?}``.
+
+    :ivar content: as in :class:`SendToGuest`.
+    """
+
+    cmid: str | None
+    content: Content | ChatError
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        return cls(fields.cmid(frame.values), content(frame, limits, _GUEST_CONTENT))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestContext:
+    """22600: ``{context}``.
+
+    :ivar context: JSON text of an object, see :func:`chatproto.wire.fields.context`.
+    """
+
+    context: str
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        context = fields.context(frame, limits)
+        if context is None:
+            raise Malformed(field="context")
+        return cls(context)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRate:
+    """22650: ``{score, text?}``.
+
+    :ivar score: 1 to 5.
+    """
+
+    score: int
+    text: str | None
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        score = as_integer(frame.values.get("score"))
+        if score is None or not 1 <= score <= 5:
+            raise errors.ScoreBad()
+        return cls(score, fields.text(frame.values, "text", limits.max_note))

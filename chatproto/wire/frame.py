@@ -1,0 +1,247 @@
+"""The envelope: one JSON object per text frame (docs/protocol.md, *Frames* and *Small print*).
+
+Bytes in, values out and back; no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import orjson
+
+from chatproto.errors import ChatError, Malformed
+from chatproto.wire.codes import CALL_HEARTBEAT, HEARTBEAT, message
+
+MAX_DEPTH: Final = 32
+"""The outermost object is depth 1."""
+
+MAX_REQUEST_ID: Final = 64
+"""Characters."""
+
+RequestId = str | int | None
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+_SPACE = re.compile(r"[ \t\n\r]*")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKET = bytes(set(range(256)) - set(b"{}[]"))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+# Numbers stay text: a converted one could be too long to convert, and its value is never used.
+_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)
+_LENIENT = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+class BadFrame(Malformed):
+    """The frame itself is at fault, so no command is found for it.
+
+    :ivar api_key: for the reply; 0 where none could be read, and for a heartbeat.
+    :ivar request_id: for the reply; None where there is none that may be echoed.
+    """
+
+    def __init__(self, api_key: int, request_id: RequestId, field: str | None = None) -> None:
+        if field is None:
+            super().__init__()
+        else:
+            super().__init__(field=field)
+        self.api_key = api_key
+        self.request_id = request_id
+
+
+class Frame:
+    """A request before its parameters are judged.
+
+    :ivar values: the top-level fields; of equal keys the last.
+    :ivar payload: the bytes of the frame.
+    :ivar api_key: 0 in a heartbeat, whatever stood there.
+    :ivar call_type: None where it is absent or no integer; what it was stands in ``values``.
+    :ivar request_id: to be echoed in the reply; None when there is none.
+    """
+
+    __slots__ = ("values", "payload", "api_key", "call_type", "request_id")
+
+    def __init__(
+        self, values: dict[str, Any], payload: bytes, api_key: int, call_type: int | None, request_id: RequestId
+    ) -> None:
+        self.values = values
+        self.payload = payload
+        self.api_key = api_key
+        self.call_type = call_type
+        self.request_id = request_id
+
+    @property
+    def heartbeat(self) -> bool:
+        """Whether this is one, by its ``call_type``."""
+        return self.call_type == CALL_HEARTBEAT
+
+    def raw(self, name: str) -> str:
+        """The JSON text of a top-level field's value, exactly as it came; of equal keys the last.
+
+        :raises KeyError: there is no such field.
+        """
+        found = _raw(self.payload, name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+
+def as_integer(value: object) -> int | None:
+    """The integer that a JSON value stands for, also as a string of up to 18 digits; None where it is no integer.
+
+    ``true``, 1.5 and 1.0 are none, and neither is what does not fit into 64 bits.
+    """
+    if type(value) is int:
+        return value
+    if type(value) is str and _INTEGER.fullmatch(value):
+        return int(value)
+    return None
+
+
+def parse(payload: bytes) -> Frame:
+    """Read one text frame.
+
+    A number beyond the range of a double is refused as RFC 8259 §6 permits: not every client could read it back.
+
+    :raises BadFrame: it is no JSON object, too deep, holds U+0000 or a lone surrogate, or its ``api_key`` or
+        ``request_id`` is bad.
+    """
+    try:
+        values = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        raise _refusal(_read_leniently(payload)) from None
+    if type(values) is not dict:
+        raise BadFrame(0, None)
+    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and _too_deep(payload):
+        raise _refusal(values)
+    if b"\\u0000" in payload and _NUL.search(payload):
+        raise _refusal(values)
+
+    call_type = as_integer(values.get("call_type"))
+    api_key = HEARTBEAT if call_type == CALL_HEARTBEAT else as_integer(values.get("api_key"))
+    request_id = values.get("request_id")
+    if type(request_id) is float:
+        # More digits than 64 bits hold also come as a float; an id is echoed, never counted with.
+        request_id = _long_integer(_raw(payload, "request_id"))
+    if request_id is not None and not _may_be_echoed(request_id):
+        raise BadFrame(api_key or 0, None, "request_id")
+    if api_key is None:
+        raise BadFrame(0, request_id, "api_key")
+    return Frame(values, payload, api_key, call_type, request_id)
+
+
+def reply(api_key: int, data: Any, request_id: RequestId = None) -> bytes:
+    """The payload of a successful reply.
+
+    :param data: what orjson can write: keys are strings; may contain :class:`orjson.Fragment`.
+    """
+    return b'{"api_key":%d,"data":%b,"code":200,"message":"","status":"Success"%b' % (
+        api_key,
+        orjson.dumps(data),
+        _end(request_id),
+    )
+
+
+def failure(api_key: int, error: ChatError, language: str, request_id: RequestId = None) -> bytes:
+    """The payload of an error reply; its ``data`` is the error's."""
+    return b'{"api_key":%d,"data":%b,"code":%d,"message":%b,"status":"Error"%b' % (
+        api_key,
+        orjson.dumps(error.data),
+        error.code,
+        orjson.dumps(message(error.code, language)),
+        _end(request_id),
+    )
+
+
+def push(number: int, data: Any) -> bytes:
+    """The payload of a push: ``api_key`` and ``code`` both hold its number. *data* as in :func:`reply`."""
+    return b'{"api_key":%d,"data":%b,"code":%d,"message":"","status":"Success"}' % (number, orjson.dumps(data), number)
+
+
+def _end(request_id: RequestId) -> bytes:
+    if request_id is None:
+        return b"}"
+    if isinstance(request_id, int):
+        return b',"request_id":%d}' % request_id
+    return b',"request_id":%b}' % orjson.dumps(request_id)
+
+
+def _too_deep(payload: bytes) -> bool:
+    """Whether valid JSON is deeper than :data:`MAX_DEPTH`.
+
+    Looks at the text, because the value of an earlier equal key has left the parsed object. Each round takes
+    away the innermost brackets.
+    """
+    brackets = _STRING.sub(b"", payload).translate(_AS_SQUARE, _NO_BRACKET)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _may_be_echoed(request_id: object) -> bool:
+    if type(request_id) is int:
+        return len(str(request_id)) <= MAX_REQUEST_ID
+    return type(request_id) is str and len(request_id) <= MAX_REQUEST_ID
+
+
+def _long_integer(text: str | None) -> int | float:
+    """An integer of any size that is written within the bound of a request_id; else NaN, which none is."""
+    if text is not None and len(text) <= MAX_REQUEST_ID and _WHOLE_NUMBER.fullmatch(text):
+        return int(text)
+    return float("nan")
+
+
+def _read_leniently(payload: bytes) -> dict[str, Any]:
+    """The fields of a frame that is refused already (a lone surrogate, a number beyond a double), for its reply."""
+    try:
+        values = _LENIENT.decode(payload.decode())
+    except (ValueError, RecursionError):
+        return {}
+    return values if type(values) is dict else {}
+
+
+def _refusal(values: dict[str, Any]) -> BadFrame:
+    """The error for a frame whose fields are good for nothing but to address the reply."""
+    api_key = HEARTBEAT if as_integer(values.get("call_type")) == CALL_HEARTBEAT else as_integer(values.get("api_key"))
+    request_id = values.get("request_id")
+    if not _may_be_echoed(request_id) or (type(request_id) is str and not _is_text(request_id)):
+        request_id = None
+    return BadFrame(api_key or 0, request_id)
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string holds neither U+0000 nor a lone surrogate."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _raw(payload: bytes, name: str) -> str | None:
+    """As :meth:`Frame.raw`, None where there is no such field. *payload* is a valid JSON object."""
+    text = payload.decode()
+    found = None
+    place = _skip(text, text.index("{") + 1)
+    while text[place] != "}":
+        key, place = _SCANNER.raw_decode(text, place)
+        start = _skip(text, _skip(text, place) + 1)
+        _, place = _SCANNER.raw_decode(text, start)
+        if key == name:
+            found = text[start:place]
+        place = _skip(text, place)
+        if text[place] == ",":
+            place = _skip(text, place + 1)
+    return found
+
+
+def _skip(text: str, place: int) -> int:
+    """The place of the next character that is no white space."""
+    return _SPACE.match(text, place).end()  # type: ignore[union-attr]
