@@ -1,0 +1,183 @@
+"""The one timer: pings, closes who is silent, and runs what has to be done every few seconds.
+
+No timer per connection: each says when it is due, and once a second those that are get looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from math import floor, inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from chatproto.connection.state import ConnectionState, Phase
+
+if TYPE_CHECKING:
+    from chatproto.config import Config
+
+SILENT = 4003  # docs/protocol.md, *Error codes*
+NOT_LOGGED_IN = 4004
+
+CLOSE_TIMEOUT = 5.0  # seconds that a peer has to answer a close frame
+PAUSE_TIMEOUT = 30.0  # seconds that reading may pause: until then neither FIN nor RST would be noticed
+
+BEAT = 1.0
+LAG = 0.1  # a beat so many seconds late is worth a line in the log
+SLEPT = 2.0  # later than this the process slept, and what peers sent meanwhile is still unread
+
+
+class Beating(Protocol):
+    """What the heartbeat needs of a connection; all times are seconds of its clock."""
+
+    due: float
+    accepted_at: float
+    pinged_at: float
+    paused_at: float | None
+    closing_at: float | None
+
+    @property
+    def connection(self) -> ConnectionState | None: ...
+
+    def ping(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+def attend(link: Beating, now: float, config: Config) -> float:
+    """Do what is due for one connection.
+
+    :returns: when it is due again, if nothing else happens to it.
+    """
+    if link.closing_at is not None:
+        if now >= link.closing_at + CLOSE_TIMEOUT:
+            link.abort()
+            return inf
+        return link.closing_at + CLOSE_TIMEOUT
+    connection = link.connection
+    if connection is None:
+        if now >= link.accepted_at + config.login_timeout:
+            link.abort()
+            return inf
+        return link.accepted_at + config.login_timeout
+    next_due = inf
+    if connection.phase is Phase.NEW:
+        next_due = connection.opened_at + config.login_timeout
+        if now >= next_due:
+            link.close(NOT_LOGGED_IN, "not logged in in time")
+            return now + CLOSE_TIMEOUT
+    if link.paused_at is not None:
+        if now >= link.paused_at + PAUSE_TIMEOUT:
+            link.abort()
+            return inf
+        # Silence counts from the resume, which may come at any time.
+        return min(next_due, link.paused_at + PAUSE_TIMEOUT, now + config.ping_after)
+    heard = connection.last_heard
+    if now >= heard + config.dead_after:
+        link.close(SILENT, "silent")
+        return now + CLOSE_TIMEOUT
+    ping_at = max(heard, link.pinged_at) + config.ping_after
+    if now >= ping_at:
+        link.ping()
+        ping_at = now + config.ping_after
+    return min(next_due, ping_at, heard + config.dead_after)
+
+
+class _Job:
+    """Something to be done every *seconds*; the next run waits for the end of the last one."""
+
+    def __init__(self, name: str, seconds: float, work: Callable[[], Awaitable[object]], due: float) -> None:
+        self.name = name
+        self.seconds = seconds
+        self.work = work
+        self.due = due
+        self.running: Deferred[None] | None = None
+
+
+class Heartbeat:
+    """Runs from :meth:`start` to :meth:`stop`.
+
+    :param connections: those of the factory; read anew at each beat.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Any, connections: Iterable[Beating], config: Config) -> None:
+        self._clock = clock
+        self._connections = connections
+        self._config = config
+        self._jobs: list[_Job] = []
+        self._loop = LoopingCall(self._beat)
+        self._loop.clock = clock
+        self._started_at = 0.0
+        self._expected_at = 0.0
+
+    def every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Run *work* (a coroutine function) every so many seconds, for the first time after as many.
+
+        An error is logged, and the next run comes all the same.
+
+        :param seconds: at least 1, the beat.
+        :param name: what the log calls it.
+        """
+        self._jobs.append(_Job(name, seconds, work, self._clock.seconds() + seconds))
+
+    def start(self) -> None:
+        self._started_at = self._clock.seconds()
+        self._expected_at = self._started_at + BEAT
+        self._loop.start(BEAT, now=False)
+
+    async def stop(self) -> None:
+        """Start nothing more, and wait for the jobs that run."""
+        if self._loop.running:
+            self._loop.stop()
+        await DeferredList([job.running for job in self._jobs if job.running is not None])
+
+    def _beat(self) -> None:
+        now = self._clock.seconds()
+        late = now - self._expected_at
+        self._expected_at = self._started_at + (floor((now - self._started_at) / BEAT) + 1) * BEAT
+        if late > LAG:
+            self._log.warn("The event loop is {late} ms late", late=round(late * 1000))
+        if late > SLEPT or late < -SLEPT:
+            self._forgive(now)
+        for link in [link for link in self._connections if link.due <= now]:
+            try:
+                link.due = attend(link, now, self._config)
+            except Exception:
+                link.due = now + BEAT
+                self._log.failure("Cannot attend to a connection")
+        for job in self._jobs:
+            if job.due <= now and job.running is None:
+                self._run(job, now)
+
+    def _forgive(self, now: float) -> None:
+        """After a sleep of the process, or a jump of the clock, every time limit starts anew: nobody could be heard."""
+        for link in self._connections:
+            if link.due == inf:
+                continue
+            link.due = link.accepted_at = link.pinged_at = now
+            link.paused_at = None if link.paused_at is None else now
+            link.closing_at = None if link.closing_at is None else now
+            if link.connection is not None:
+                link.connection.opened_at = link.connection.last_heard = now
+
+    def _run(self, job: _Job, now: float) -> None:
+        job.due = now + job.seconds
+
+        async def logged() -> None:
+            try:
+                await job.work()
+            except Exception:
+                self._log.failure("{job} failed", job=job.name)
+
+        def ended(result: None) -> None:
+            job.running = None
+
+        running = Deferred.fromCoroutine(logged())
+        job.running = running
+        running.addCallback(ended)

@@ -1,0 +1,539 @@
+"""The connection: a WebSocket of Autobahn, or an HTTP request for the site on the same port.
+
+The only module that knows Autobahn. What Autobahn does by itself and would hurt here is switched off or replaced:
+its timers (:mod:`chatproto.connection.heartbeat`), its unbounded writing (:mod:`chatproto.connection.outgoing`),
+its log, its answer to plain HTTP and its idea of origins (:mod:`chatproto.connection.admission`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from http import HTTPStatus
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.util import encode_truncate
+from autobahn.websocket.protocol import TrafficStats
+from autobahn.websocket.utf8validator import Utf8Validator
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from chatproto.connection.admission import Admission, RequestHead, origin_allowed
+from chatproto.connection.heartbeat import CLOSE_TIMEOUT
+from chatproto.connection.outgoing import TEXT, Outgoing, Turn, text_header
+from chatproto.connection.state import ConnectionState, Reception
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
+
+    from chatproto.config import Config
+
+TOO_SLOW = 4002  # docs/protocol.md, *Error codes*
+INTERNAL_ERROR = 1011
+MESSAGE_TOO_BIG = 1009
+
+_HEADER_END = b"\r\n\r\n"
+_MAX_REASON = 123  # bytes: a control frame has 125, the code takes 2 (RFC 6455, 5.5)
+
+CONNECTING = WebSocketServerProtocol.STATE_CONNECTING
+OPEN = WebSocketServerProtocol.STATE_OPEN
+CLOSED = WebSocketServerProtocol.STATE_CLOSED
+
+# Why reading pauses; it goes on when none of them is left.
+_BY_DISPATCH = 1
+_BY_UNSENT = 2
+
+
+class _DebugLog:
+    """Autobahn's log: what a peer does wrong is no news to the operator, and formatting it costs 8 % of all time."""
+
+    _log = Logger("autobahn")
+
+    def debug(self, *args: Any, **kwargs: Any) -> None: ...
+
+    trace = info = debug
+
+    def warn(self, format: str, *args: Any, **kwargs: Any) -> None:
+        self._log.debug(format, **kwargs)
+
+    error = warn
+
+
+class _NobodyWaits:
+    """Stands for Autobahn's ``is_open`` and ``is_closed``: a Deferred that fires with its own protocol is a cycle."""
+
+    def callback(self, result: object) -> None: ...
+
+
+def _unmask(mask: bytes, payload: bytes) -> bytes:
+    size = len(payload)
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
+    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
+
+
+def _is_utf8(payload: bytes) -> bool:
+    if payload.isascii():
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class ChatProtocol(Outgoing, WebSocketServerProtocol):
+    """One connection. Once it is open it is the :class:`~chatproto.connection.state.Link` of a `ConnectionState`.
+
+    :ivar connection: what the reception keeps of it, from the handshake until it is told of the end.
+    :ivar accepted_at: seconds of the factory's clock, as the other times here.
+    :ivar due: when the heartbeat has to look at it again.
+    :ivar pinged_at: when the last ping was sent.
+    :ivar paused_at: since when nothing is read, or None.
+    :ivar closing_at: since when it is being closed, or None.
+    """
+
+    log = _DebugLog()
+    factory: ChatFactory
+
+    connection: ConnectionState | None = None
+    accepted_at = 0.0
+    due = inf
+    pinged_at = -inf
+    paused_at: float | None = None
+    closing_at: float | None = None
+
+    _log = Logger()
+    _address: str | None = None
+    _channel: Any = None
+    _common: dict[str, Any]
+    _holds = 0
+    _fragments = 0
+
+    # What an open connection has in common with all others stands here once: _slim takes it out of the instance.
+    # Autobahn gives each instance some 75 attributes, 8 KiB together.
+    is_open: Any = _NobodyWaits()
+    is_closed: Any = is_open
+    message_data: Any = None
+    utf8validator = cached_property(lambda self: Utf8Validator())
+    send_queue = ()
+    data = b""
+    websocket_version = 13
+    current_frame = current_frame_masker = None
+    inside_message = False
+    send_state = WebSocketServerProtocol.SEND_STATE_GROUND
+    triggered = trackTimings = False
+    trackedTimings = _perMessageCompress = _transport_details = None
+    wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
+    closedByMe = failedByMe = droppedByMe = wasClean = False
+    wasServerConnectionDropTimeout = wasOpenHandshakeTimeout = wasCloseHandshakeTimeout = False
+    wasServingFlashSocketPolicyFile = False
+    wasNotCleanReason = localCloseCode = localCloseReason = remoteCloseCode = remoteCloseReason = None
+    openHandshakeTimeoutCall = closeHandshakeTimeoutCall = None
+    autoPingTimeoutCall = autoPingPending = autoPingPendingCall = autoPingPendingSent = None
+    autoPingPendingSeq = 0
+    websocket_protocol_in_use = None
+
+    # The transport's side.
+
+    def connectionMade(self) -> None:
+        factory = self.factory
+        admitted = factory.admission.enter()
+        self._frames = []
+        self.accepted_at = factory.clock.seconds()
+        self.due = self.accepted_at + factory.config.login_timeout
+        factory.connections.add(self)
+        super().connectionMade()
+        # Autobahn means to do this and does not: a swallowed AttributeError.
+        if (set_no_delay := getattr(self.transport, "setTcpNoDelay", None)) is not None:
+            set_no_delay(True)
+        if not admitted:
+            self.failHandshake("full", HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        peer = self._peer_host()
+        if not factory.admission.trusts(peer):
+            self._take(peer)
+
+    def dataReceived(self, data: bytes) -> None:
+        connection = self.connection
+        if connection is None:
+            self._receive_unopened(data)
+            return
+        if self.state == CLOSED:
+            return
+        connection.last_heard = self.factory.clock.seconds()
+        try:
+            if self.current_frame is None and not self.data and not self.inside_message:
+                data = self._receive_texts(data)
+            if data:
+                self._dataReceived(data)
+        except Exception:
+            self._log.failure("Cannot go on with what {address} sent", address=connection.address)
+            self._fail_connection(INTERNAL_ERROR, "internal error")
+            self._end()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        factory = self.factory
+        factory.admission.leave(self._address)
+        channel, self._channel = self._channel, None
+        try:
+            if channel is None:
+                super().connectionLost(reason)
+            else:
+                factory.countConnections -= 1
+                self.state = CLOSED
+                channel.connectionLost(reason)
+        finally:
+            self._drop_queue()
+            self._holds = 0
+            self.is_closed = None
+            factory.forget(self)
+
+    # Before the handshake.
+
+    def _peer_host(self) -> str:
+        """The address at the other end of the transport; "" where it has none (a Unix socket)."""
+        return str(getattr(self.transport.getPeer(), "host", ""))
+
+    def _take(self, address: str) -> bool:
+        """Count this connection for its address, or refuse it."""
+        if not self.factory.admission.take(address):
+            self.failHandshake("too many connections of one address", HTTPStatus.TOO_MANY_REQUESTS)
+            return False
+        self._address = address
+        return True
+
+    def _receive_unopened(self, data: bytes) -> None:
+        if self._channel is not None:
+            self._channel.dataReceived(data)
+            return
+        if self.state != CONNECTING:
+            if self.state != CLOSED:
+                self._dataReceived(data)
+            return
+        self.data += data
+        end = self.data.find(_HEADER_END)
+        if (len(self.data) if end < 0 else end) > self.factory.config.max_header:
+            self.abort()
+        elif end >= 0:
+            self._receive_head(RequestHead.parse(self.data[:end]), end + len(_HEADER_END))
+
+    def _receive_head(self, head: RequestHead, size: int) -> None:
+        factory = self.factory
+        if factory.site is not None and not head.upgrades:
+            self._hand_over(factory.site)
+            return
+        if factory.admission.full:
+            self.failHandshake("full", HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        if self._address is None and not self._take(factory.admission.client_address(self._peer_host(), head)):
+            return
+        if not origin_allowed(head.first("origin"), head.first("host"), factory.config.origins):
+            self.failHandshake("origin not allowed", HTTPStatus.FORBIDDEN)
+            return
+        self.data, rest = self.data[:size], self.data[size:]
+        self.consumeData()
+        if self.connection is not None:
+            self._slim()
+        if rest:
+            self.dataReceived(rest)
+
+    def _hand_over(self, site: Site) -> None:
+        """Let the site answer: this stays the transport's protocol, and passes on what it is told.
+
+        So it works on every transport alike (that of TLS keeps its protocol elsewhere than that of TCP), and the
+        end of the connection is noticed here, too. A proxy's connection is not counted for the address of one
+        of the many whose requests it carries.
+        """
+        request, self.data = self.data, b""
+        self.due = inf  # the site's channel has a timeout of its own
+        self._channel = channel = site.buildProtocol(self.transport.getPeer())
+        channel.makeConnection(self.transport)
+        channel.dataReceived(request)
+
+    def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
+        status = HTTPStatus(code)
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}", "Content-Length: 0", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in responseHeaders or ()]
+        self.sendData("\r\n".join([*lines, "", ""]).encode())
+
+    def _slim(self) -> None:
+        """Give back what only the handshake needed: an idle connection takes 4 KiB instead of 12."""
+        common = self._common
+        self.__dict__ = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in _SPENT and (name not in common or common[name] is not value)
+        }
+
+    # Open.
+
+    def onOpen(self) -> None:
+        self._register()
+        self.due = self.factory.clock.seconds()
+        try:
+            self.connection = self.factory.reception.opened(self, self._address or self._peer_host())
+        except Exception:
+            self._log.failure("Cannot open a connection")
+            self._fail_connection(INTERNAL_ERROR, "internal error")
+
+    def _receive_texts(self, data: bytes) -> bytes:
+        """Take whole text frames in one piece off the front: nearly all that clients send is of this kind.
+
+        :returns: the rest, which is for Autobahn: other frames, parts of frames and violations.
+        """
+        at, end = 0, len(data)
+        while end - at > 6 and data[at] == TEXT and self.state == OPEN:
+            size = data[at + 1] - 0x80
+            start = at + 6
+            if size == 126:
+                size = data[at + 2] << 8 | data[at + 3]
+                start = at + 8
+                if size < 126:
+                    break
+            stop = start + size
+            if size <= 0 or data[at + 1] == 0xFF or stop > end or size > self.maxFramePayloadSize:
+                break
+            payload = _unmask(data[start - 4 : start], data[start:stop])
+            if not _is_utf8(payload):
+                break
+            at = stop
+            self.onMessage(payload, False)
+        return data[at:] if at else data
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        self._fragments = 0
+        super().onMessageBegin(isBinary)
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
+        # Empty fragments count for nothing in Autobahn's limits of size.
+        self._fragments += 1
+        if self._fragments > self.factory.config.max_fragments and not self.failedByMe:
+            self._fail_connection(MESSAGE_TOO_BIG, "too many fragments")
+
+    def onMessageEnd(self) -> None:
+        parts, self.message_data = self.message_data, None
+        if not self.failedByMe:
+            self.onMessage(b"".join(parts), self.message_is_binary)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        connection = self.connection
+        if connection is None or self.state != OPEN:
+            return
+        try:
+            if isBinary:
+                self.factory.reception.binary(connection)
+            else:
+                self.factory.reception.text(connection, payload)
+        except Exception:
+            self._log.failure("Cannot take a message of {address}", address=connection.address)
+            self._fail_connection(INTERNAL_ERROR, "internal error")
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        if self.closedByMe:
+            code, reason = self.localCloseCode, (self.localCloseReason or b"").decode()
+        elif not wasClean:
+            code, reason = None, self.wasNotCleanReason
+        try:
+            self.factory.reception.closed(connection, code, reason or "")
+        except Exception:
+            self._log.failure("Cannot end the connection of {address}", address=connection.address)
+
+    # Link.
+
+    @property
+    def _turn(self) -> Turn:
+        return self.factory.turn
+
+    def send(self, payload: bytes, push: bool = False) -> None:
+        """Queue one text frame; a *push* past ``max_unsent`` closes with 4002, a reply never does."""
+        if self.state != OPEN:
+            return
+        config = self.factory.config
+        size = len(payload)
+        if push and self.unsent + size > config.max_unsent:
+            self._drop_queue()
+            self.close(TOO_SLOW, "too slow a reader")
+            return
+        self._queue(text_header(size), payload)
+        if self._pending > config.pause_unsent:
+            self._hold(_BY_UNSENT)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """What Autobahn sends (handshake, pongs, close frames) has its place in the same queue."""
+        self._queue(data)
+        if self._pending > self.factory.config.pause_unsent:
+            self._hold(_BY_UNSENT)
+
+    def _drained(self) -> None:
+        self._release(_BY_UNSENT)
+
+    def pause(self) -> None:
+        self._hold(_BY_DISPATCH)
+
+    def resume(self) -> None:
+        self._release(_BY_DISPATCH)
+
+    def _hold(self, cause: int) -> None:
+        if self.state != OPEN:
+            return
+        if not self._holds:
+            self.paused_at = now = self.factory.clock.seconds()
+            self.due = min(self.due, now)
+            self.transport.pauseProducing()
+        self._holds |= cause
+
+    def _release(self, cause: int) -> None:
+        if not self._holds & cause:
+            return
+        self._holds &= ~cause
+        if not self._holds:
+            self.paused_at = None
+            self.transport.resumeProducing()
+            if self.connection is not None:
+                # A transport that did not read cannot have heard anything.
+                self.connection.last_heard = self.factory.clock.seconds()
+
+    def ping(self) -> None:
+        self.pinged_at = self.factory.clock.seconds()
+        self.sendPing()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what is queued, then the close frame. What has no handshake yet is dropped.
+
+        :param code: any code, also those that Autobahn keeps for itself (1001, 1009, 1011 …).
+        """
+        if self.state == OPEN:
+            self.sendCloseFrame(code, encode_truncate(reason, _MAX_REASON))
+        elif self._channel is not None:
+            self.transport.loseConnection()
+            self._start_closing()
+        elif self.state == CONNECTING:
+            self.abort()
+
+    def abort(self) -> None:
+        self.state = CLOSED
+        self._holds = 0
+        self.droppedByMe = True
+        self.transport.abortConnection()
+
+    # Closing.
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        super().sendCloseFrame(code, reasonUtf8, isReply)
+        # Reading goes on, or the answer would never be seen.
+        self._release(self._holds)
+        self._start_closing()
+
+    def _start_closing(self) -> None:
+        if self.closing_at is None:
+            self.closing_at = now = self.factory.clock.seconds()
+            self.due = now + CLOSE_TIMEOUT
+
+    def unregisterProducer(self) -> None:
+        """Autobahn would do this before the last frames are written: :meth:`_finish` does it after."""
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        # Autobahn resets the connection even after both close frames, and the peer may lose what it has not read.
+        if abort and not self.wasClean:
+            self.abort()
+            return
+        self._end()
+
+    def _end(self) -> None:
+        """Write what is left and end the TCP connection."""
+        self._release(self._holds)
+        self._finish()
+        self._start_closing()
+        self.transport.loseConnection()
+
+
+# What only the handshake needs, and what all connections have in common instead of each its own.
+_SPENT = frozenset(
+    ("http_request_data", "http_status_line", "http_headers", "http_request_uri", "http_request_path")
+    + ("http_request_params", "http_request_host", "http_response_data", "websocket_protocols", "websocket_origin")
+    + ("websocket_extensions", "websocket_extensions_in_use", "_wskey", "_transport_details", "peer")
+    + ("is_open", "is_closed", "send_queue", "trafficStats", "utf8validator", "_valid_events", "_results")
+)
+
+
+class ChatFactory(WebSocketServerFactory):
+    """Makes the connections of one port, and knows them.
+
+    :param reception: where the frames go.
+    :param clock: the reactor, or in tests a clock: ``seconds`` and ``callLater``.
+    :param site: answers what is not WebSocket; None: HTTP 426.
+
+    :ivar connections: all that are connected, also those that have shaken no hands yet or are served by the site.
+    """
+
+    protocol: type[ChatProtocol] = ChatProtocol
+    noisy = False
+
+    def __init__(self, config: Config, reception: Reception, clock: Any, site: Site | None = None) -> None:
+        super().__init__(reactor=clock, server="chatproto")
+        self.config = config
+        self.reception = reception
+        self.clock = clock
+        self.site = site
+        self.admission = Admission(config)
+        self.turn = Turn(clock)
+        self.connections: set[ChatProtocol] = set()
+        self._all_gone: list[Deferred[None]] = []
+        self.setProtocolOptions(
+            versions=[13],
+            webStatus=False,
+            # Decided before, with 403 instead of Autobahn's 400 (admission.origin_allowed).
+            allowedOrigins=["*"],
+            allowNullOrigin="null" in config.origins,
+            failByDrop=False,
+            maxFramePayloadSize=config.max_frame,
+            maxMessagePayloadSize=config.max_frame,
+            # No timers: theirs do not run on our clock. The heartbeat does all of it.
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            autoPingInterval=0,
+            autoPingTimeout=0,
+        )
+        self.protocol = self._with_options(self.protocol)
+
+    def _with_options(self, protocol: type[ChatProtocol]) -> type[ChatProtocol]:
+        """The options as attributes of a class: Autobahn then leaves them out of each instance."""
+        options: dict[str, Any] = {name: getattr(self, name) for name in protocol.CONFIG_ATTRS}
+        options["perMessageCompressionAccept"] = staticmethod(self.perMessageCompressionAccept)
+        options["trafficStats"] = TrafficStats()
+        options["_common"] = {**vars(ChatProtocol), **options}
+        return type(protocol.__name__, (protocol,), options)
+
+    def close_all(self, code: int, reason: str) -> Deferred[None]:
+        """Close every connection; fires when none is left, soon after :data:`CLOSE_TIMEOUT` at the latest."""
+        if not self.connections:
+            return succeed(None)
+        gone: Deferred[None] = Deferred()
+        late = self.clock.callLater(CLOSE_TIMEOUT, self._abort_all)
+
+        def stop_waiting(result: None) -> None:
+            if late.active():
+                late.cancel()
+
+        self._all_gone.append(gone.addCallback(stop_waiting))
+        for connection in tuple(self.connections):
+            connection.close(code, reason)
+        return gone
+
+    def _abort_all(self) -> None:
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def forget(self, connection: ChatProtocol) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            waiting, self._all_gone = self._all_gone, []
+            for gone in waiting:
+                gone.callback(None)
