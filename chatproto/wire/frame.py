@@ -23,7 +23,7 @@ MAX_REQUEST_ID: Final = 64
 RequestId = str | int | None
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
-_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
+_LONG_INTEGER = re.compile(r"-?[0-9]{1,64}")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -87,10 +87,7 @@ class Frame:
 
         :raises KeyError: there is no such field.
         """
-        found = _raw(self.payload, name)
-        if found is None:
-            raise KeyError(name)
-        return found
+        return _raw(self.payload, name)
 
 
 def as_integer(value: object) -> int | None:
@@ -127,9 +124,9 @@ def parse(payload: bytes) -> Frame:
     call_type = as_integer(values.get("call_type"))
     api_key = HEARTBEAT if call_type == CALL_HEARTBEAT else as_integer(values.get("api_key"))
     request_id = values.get("request_id")
-    if type(request_id) is float:
-        # More digits than 64 bits hold also come as a float; an id is echoed, never counted with.
-        request_id = _long_integer(_raw(payload, "request_id"))
+    if type(request_id) is float and _LONG_INTEGER.fullmatch(written := _raw(payload, "request_id")):
+        # orjson makes a float of an integer that needs more than 64 bits; the echo needs every digit.
+        request_id = int(written)
     if request_id is not None and not _may_be_echoed(request_id):
         raise BadFrame(api_key or 0, None, "request_id")
     if api_key is None:
@@ -191,13 +188,6 @@ def _may_be_echoed(request_id: object) -> bool:
     return type(request_id) is str and len(request_id) <= MAX_REQUEST_ID
 
 
-def _long_integer(text: str | None) -> int | float:
-    """An integer of any size that is written within the bound of a request_id; else NaN, which none is."""
-    if text is not None and len(text) <= MAX_REQUEST_ID and _WHOLE_NUMBER.fullmatch(text):
-        return int(text)
-    return float("nan")
-
-
 def _read_leniently(payload: bytes) -> dict[str, Any]:
     """The fields of a frame that is refused already (a lone surrogate, a number beyond a double), for its reply."""
     try:
@@ -225,8 +215,8 @@ def _is_text(value: str) -> bool:
     return "\0" not in value
 
 
-def _raw(payload: bytes, name: str) -> str | None:
-    """As :meth:`Frame.raw`, None where there is no such field. *payload* is a valid JSON object."""
+def _raw(payload: bytes, name: str) -> str:
+    """As :meth:`Frame.raw`; *payload* is a JSON object that is valid and not too deep."""
     text = payload.decode()
     found = None
     place = _skip(text, text.index("{") + 1)
@@ -239,6 +229,8 @@ def _raw(payload: bytes, name: str) -> str | None:
         place = _skip(text, place)
         if text[place] == ",":
             place = _skip(text, place + 1)
+    if found is None:
+        raise KeyError(name)
     return found
 
 
