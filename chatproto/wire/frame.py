@@ -35,8 +35,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-# Numbers stay text: a converted one could be too long to convert, and its value is never used.
-_SCANNER = json.JSONDecoder(parse_int=str, parse_float=str)
+_SCANNER = json.JSONDecoder()
 _LENIENT = json.JSONDecoder(parse_constant=_refuse_constant)
 
 

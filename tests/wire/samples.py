@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chatproto.wire.frame import Frame, parse
 
-#: For every @given: a slow machine is no failure, and nothing is left on the disk.
+#: For every @given: a slow machine is no failure, and no run depends on what an earlier one found.
 checked = settings(deadline=None, database=None)
 
 #: Text as a client may send it: no lone surrogate, no U+0000.
