@@ -274,3 +274,17 @@ class NothingToRate(ChatError):
 
 class AlreadyRated(ChatError):
     code = -22653
+
+
+class ConnectionEnds(Exception):
+    """The connection is closed instead of being answered."""
+
+    close_code: ClassVar[int]
+    reason: ClassVar[str]
+
+
+class TooManyConnections(ConnectionEnds):
+    """Somebody has as many connections as one may have."""
+
+    close_code = 4005
+    reason = "too many connections"

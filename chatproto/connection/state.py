@@ -1,0 +1,130 @@
+"""What the server knows of one connection, and what it may ask of the transport under it.
+
+:class:`ConnectionState` has no I/O of its own: the Autobahn protocol is its :class:`Link`, the command
+dispatch its :class:`Reception`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import Protocol
+
+from chatproto.domain.model import Principal
+
+
+class Phase(IntEnum):
+    """new → guest | admin → closing."""
+
+    NEW = 0
+    GUEST = 1
+    ADMIN = 2
+    CLOSING = 3
+
+
+class Link(Protocol):
+    """The way back to one peer."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the peer has not taken yet."""
+
+    def send(self, payload: bytes, push: bool = False) -> None:
+        """Queue one text frame; a *push* past ``max_unsent`` closes with 4002, a reply never does."""
+
+    def pause(self) -> None:
+        """Read no more until :meth:`resume`."""
+
+    def resume(self) -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what is queued, then the close frame; drop the connection when the peer does not answer in time."""
+
+    def abort(self) -> None: ...
+
+
+class Slot:
+    """The place of one frame in the order of a connection: a reply that is owed, or a push behind one."""
+
+    __slots__ = ("payload", "push")
+
+    def __init__(self, payload: bytes | None = None, push: bool = False) -> None:
+        self.payload = payload
+        self.push = push
+
+
+class ConnectionState:
+    """One WebSocket connection.
+
+    :ivar ix: its id, an opaque string, unique among all nodes.
+    :ivar address: the peer's address as text, for limits and logs.
+    :ivar opened_at: seconds of the monotonic clock.
+    :ivar last_heard: the same, of the last frame or pong.
+    :ivar principal: who logged in, or None.
+    :ivar v: 2 or more where an admin's client said that it knows the pushes of part 2.
+    """
+
+    __slots__ = (
+        "ix",
+        "link",
+        "address",
+        "phase",
+        "principal",
+        "v",
+        "opened_at",
+        "last_heard",
+        "work",
+        "out",
+    )
+
+    def __init__(self, ix: str, link: Link, address: str, now: float) -> None:
+        self.ix = ix
+        self.link = link
+        self.address = address
+        self.phase = Phase.NEW
+        self.principal: Principal | None = None
+        self.v = 1
+        self.opened_at = now
+        self.last_heard = now
+        self.out: deque[Slot] = deque()
+
+    def owe(self) -> Slot:
+        """Take the next place among the replies."""
+        slot = Slot()
+        self.out.append(slot)
+        return slot
+
+    def answer(self, slot: Slot, payload: bytes) -> None:
+        """Fill a place; send it and whatever it held back."""
+        slot.payload = payload
+        out, link = self.out, self.link
+        while out and (ready := out[0].payload) is not None:
+            link.send(ready, out.popleft().push)
+
+    def push(self, payload: bytes) -> None:
+        """Send news: at once, but behind every reply that is finished and waits for an earlier one.
+
+        A reply leaves before the pushes that its request caused (docs/protocol.md, *Frames*).
+        """
+        out = self.out
+        for place in range(len(out) - 1, 0, -1):
+            if out[place].payload is not None:
+                out.insert(place + 1, Slot(payload, push=True))
+                return
+        self.link.send(payload, push=True)
+
+
+class Reception(Protocol):
+    """Where the frames of all connections go."""
+
+    def opened(self, link: Link, address: str) -> ConnectionState:
+        """The WebSocket handshake is over."""
+
+    def text(self, connection: ConnectionState, payload: bytes) -> None:
+        """A whole text message, valid UTF-8."""
+
+    def binary(self, connection: ConnectionState) -> None:
+        """A whole binary message: the protocol has none."""
+
+    def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
+        """The connection is gone; called exactly once for each :meth:`opened`."""

@@ -1,0 +1,205 @@
+"""Messages: send, read back, mark read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chatproto import errors
+from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMoved
+from chatproto.domain.model import QUEUED, SERVING, Conversation, Message, Principal, Role, Standing
+from chatproto.services.assignment import Assignment
+from chatproto.storage import history, marks, people
+from chatproto.storage.journal import CLASH, DUP, MISSING, OTHER, Draft, Journal, Outcome
+from chatproto.storage.marks import Marked, ReadMarks
+from chatproto.storage.pool import Pool
+
+Content = tuple[int, str]
+"""(file_type, the JSON text of msg)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that stands; *dup* where it stood before."""
+
+    message: Message
+    dup: bool
+    outcome: Outcome
+    events: Sequence[Event]
+
+
+class Messaging:
+    """Sends for both sides, history and read marks."""
+
+    def __init__(self, journal: Journal, marks_: ReadMarks, assignment: Assignment, pool: Pool) -> None:
+        self._journal = journal
+        self._marks = marks_
+        self._assignment = assignment
+        self._pool = pool
+
+    async def send_as_admin(
+        self, admin: Principal, gid: int, cmid: str | None, content: Content | errors.ChatError, origin: str
+    ) -> Sent:
+        """32300.
+
+        :param content: or what is wrong with it, which is said only when *cmid* is no repeat.
+        """
+        draft = await self._draft(admin, gid, cmid, content, errors.SendCmidClash)
+        outcome = await self._journal.append(draft)
+        events: list[Event] = []
+        if outcome.kind == OTHER:
+            try:
+                outcome, events = await self._assignment.write_as_admin(admin, draft)
+            finally:
+                self._journal.release(draft.thread)
+        if outcome.kind == MISSING:
+            raise errors.SendNoSuchGuest()
+        if outcome.kind == CLASH:
+            raise errors.SendCmidClash()
+        return _sent(draft, outcome, events, origin)
+
+    async def send_as_guest(
+        self, guest: Principal, cmid: str | None, content: Content | errors.ChatError, origin: str
+    ) -> tuple[Sent, Standing]:
+        """22300; starts service where none is open."""
+        draft = await self._draft(guest, guest.person.id, cmid, content, errors.GuestCmidClash)
+        outcome = await self._journal.append(draft)
+        events: list[Event] = []
+        standing: Standing | None = None
+        if outcome.kind == OTHER:
+            try:
+                outcome, standing, events = await self._assignment.write_as_guest(guest, draft)
+            finally:
+                self._journal.release(draft.thread)
+        if outcome.kind == MISSING:
+            raise errors.LoginAgain()
+        if outcome.kind == CLASH:
+            raise errors.GuestCmidClash()
+        sent = _sent(draft, outcome, events, origin)
+        if standing is None:
+            standing = await self._standing(guest, outcome)
+        return sent, standing
+
+    async def _draft(
+        self,
+        sender: Principal,
+        gid: int,
+        cmid: str | None,
+        content: Content | errors.ChatError,
+        clash: type[errors.ChatError],
+    ) -> Draft:
+        if isinstance(content, errors.ChatError):
+            person = sender.person
+            if cmid is not None and await history.known_cmid(
+                self._pool, sender.group_id, gid, person.role, person.id, cmid
+            ):
+                raise clash()
+            raise content
+        file_type, body = content
+        return Draft(sender.group_id, gid, sender.person, file_type, body, cmid)
+
+    async def _standing(self, guest: Principal, outcome: Outcome) -> Standing:
+        """After a send; the place in the queue is read only where there is one."""
+        if outcome.state != QUEUED:
+            return Standing(outcome.state, None, None)
+        place = await history.queue_place(self._pool, guest.group_id, guest.person.id)
+        return Standing(outcome.state, None, place)
+
+    # History.
+
+    async def conversation(self, group_id: int, gid: int) -> Conversation | None:
+        return await history.of_guest(self._pool, group_id, gid)
+
+    async def page(self, conversation: Conversation, page_index: int, page_size: int) -> tuple[list[Message], bool]:
+        """One page of 32100, page 1 the newest; and whether older ones follow."""
+        before = conversation.last_seq - (page_index - 1) * page_size + 1
+        after = max(before - page_size - 1, 0)
+        if before <= 1:
+            return [], False
+        found = await history.messages(
+            self._pool, conversation, after=after, before=before, newest=True, limit=page_size
+        )
+        return found, after > 0
+
+    async def before(
+        self, conversation: Conversation, seq: int | None, page_size: int, max_bytes: int
+    ) -> tuple[list[Message], bool]:
+        """The nearest messages below *seq* (None: the newest), and whether there are more."""
+        found = await history.messages(
+            self._pool, conversation, before=seq, newest=True, limit=page_size, max_bytes=max_bytes
+        )
+        return found, bool(found) and found[0].seq > 1
+
+    async def after(
+        self, conversation: Conversation, seq: int, page_size: int, max_bytes: int
+    ) -> tuple[list[Message], bool]:
+        """The nearest messages above *seq*, and whether there are more."""
+        found = await history.messages(
+            self._pool, conversation, after=seq, newest=False, limit=page_size + 1, max_bytes=max_bytes
+        )
+        more = len(found) > page_size or bool(found) and found[-1].seq < conversation.last_seq
+        return found[:page_size], more
+
+    async def writers(self, admin_ids: Sequence[int], group_id: int) -> dict[int, people.Admin]:
+        """``admin_list`` entries of who wrote in a page."""
+        return await people.admins(self._pool, group_id, admin_ids) if admin_ids else {}
+
+    # Read marks.
+
+    async def read_as_admin(self, admin: Principal, gid: int, seq: int | None) -> tuple[Marked, list[Event]]:
+        """32200: for who serves the guest, or served last."""
+        return await self._read(admin, gid, seq)
+
+    async def read_as_guest(self, guest: Principal, seq: int | None) -> tuple[Marked, list[Event]]:
+        """22200."""
+        return await self._read(guest, guest.person.id, seq)
+
+    async def _read(self, who: Principal, gid: int, seq: int | None) -> tuple[Marked, list[Event]]:
+        marked = await self._marks.mark(who.group_id, gid, who.person.role, who.person.id, seq)
+        if marked.kind in (marks.DENIED, marks.MISSING):
+            raise errors.NotPermitted()
+        events: list[Event] = []
+        if marked.kind == marks.MOVED:
+            events.append(
+                ReadMoved(
+                    marked.conversation_id,
+                    who.group_id,
+                    gid,
+                    marked.rev,
+                    marked.admin_id,
+                    marked.admin_read_seq,
+                    marked.guest_read_seq,
+                    marked.admin_unread,
+                    marked.guest_unread,
+                )
+            )
+        return marked, events
+
+
+def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
+    message = Message(
+        draft.group_id,
+        draft.gid,
+        outcome.seq,
+        draft.sender,
+        draft.body,
+        draft.file_type,
+        draft.cmid,
+        outcome.created_at,
+    )
+    dup = outcome.kind == DUP
+    if not dup:
+        stored = MessageStored(
+            outcome.conversation_id,
+            outcome.rev,
+            outcome.state,
+            outcome.admin_id if outcome.state == SERVING else None,
+            message,
+            outcome.admin_unread,
+            outcome.guest_unread,
+            origin,
+        )
+        events = [*events, stored]
+        if outcome.state == QUEUED and draft.sender.role is Role.GUEST:
+            events.append(GroupChanged(draft.group_id, conversations=frozenset([outcome.conversation_id])))
+    return Sent(message, dup, outcome, events)

@@ -1,0 +1,193 @@
+"""Conversations and their messages, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from chatproto.domain.model import Conversation, Message, Person, QueuePlace, Role
+from chatproto.storage.journal import shown_cmid
+
+
+class Reader(Protocol):
+    """A pool, or a transaction of one."""
+
+    async def fetch(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]: ...
+
+
+OFFLINE_AFTER = 10_000
+"""Milliseconds after the last connection of a guest that colleagues still see the guest on line (2.4)."""
+
+_MESSAGE = "m.seq, m.sender_type, m.sender_id, m.created_at, m.file_type, m.cmid, m.body, a.name, a.avatar"
+
+_ENTRY = f"""
+SELECT c.id, c.rev, c.group_id, c.guest_id, g.name, g.avatar, g.external_id,
+       EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = c.guest_id AND s.group_id = c.group_id
+               AND (s.ended_at IS NULL OR s.ended_at > now_ms() - {OFFLINE_AFTER})),
+       c.state, c.admin_id, c.last_admin_id, c.reason, c.last_seq, c.admin_read_seq, c.guest_read_seq, c.admin_unread,
+       c.guest_unread, c.queued_at, c.ended_at, coalesce(c.last_message_at, c.created_at), g.profile, c.context,
+       {_MESSAGE}
+FROM conversation c JOIN guest g ON g.id = c.guest_id
+LEFT JOIN message m ON m.conversation_id = c.id AND m.seq = c.last_seq
+LEFT JOIN admin a ON m.sender_type = 3 AND a.id = m.sender_id
+"""
+
+
+def _message(group_id: int, guest: Person, fields: Sequence[Any]) -> Message:
+    seq, sender_type, sender_id, created_at, file_type, cmid, body, name, avatar = fields
+    sender = guest if sender_type == Role.GUEST else Person(Role.ADMIN, sender_id, name or "", avatar or "")
+    return Message(group_id, guest.id, seq, sender, body, file_type, shown_cmid(cmid), created_at)
+
+
+def _conversation(row: Sequence[Any]) -> Conversation:
+    id_, rev, group_id, gid, name, avatar, external_id, online, *middle = row[:22]
+    guest = Person(Role.GUEST, gid, name, avatar)
+    last = _message(group_id, guest, row[22:]) if row[22] is not None else None
+    return Conversation(id_, rev, group_id, guest, external_id, online, *middle, last)
+
+
+async def by_ids(reader: Reader, ids: Sequence[int]) -> dict[int, Conversation]:
+    """The conversations with these ids."""
+    if not ids:
+        return {}
+    rows = await reader.fetch(f"{_ENTRY} WHERE c.id = ANY(%s)", (list(ids),))
+    return {row[0]: _conversation(row) for row in rows}
+
+
+async def of_guest(reader: Reader, group_id: int, gid: int) -> Conversation | None:
+    """The conversation of a guest with a group."""
+    rows = await reader.fetch(f"{_ENTRY} WHERE c.group_id = %s AND c.guest_id = %s", (group_id, gid))
+    return _conversation(rows[0]) if rows else None
+
+
+async def desk_list(
+    reader: Reader, group_id: int, admin_id: int, *, limit: int
+) -> tuple[dict[int, Conversation], bool]:
+    """The ``guest_list`` of an admin, and whether there is more.
+
+    All whom the admin serves, then the queue from its head, then the latest ended; up to *limit* unless more
+    are served.
+    """
+    chosen = await reader.fetch(
+        """
+        (SELECT id, 0 AS part FROM conversation WHERE admin_id = %s AND state = 'serving')
+        UNION ALL (SELECT id, 1 FROM conversation WHERE group_id = %s AND state = 'queued'
+                   ORDER BY queue_rank, queued_at, id LIMIT %s)
+        UNION ALL (SELECT id, 2 FROM conversation WHERE last_admin_id = %s AND state = 'ended'
+                   AND group_id = %s ORDER BY ended_at DESC LIMIT %s)
+        """,
+        (admin_id, group_id, limit + 1, admin_id, group_id, limit + 1),
+    )
+    served = sum(part == 0 for _, part in chosen)
+    keep = max(limit, served)
+    ordered = [id_ for id_, _ in sorted(chosen, key=lambda row: row[1])]
+    return await by_ids(reader, ordered[:keep]), len(ordered) > keep
+
+
+async def desk_page(
+    reader: Reader, group_id: int, admin_id: int, state: str, page_index: int, *, limit: int
+) -> tuple[dict[int, Conversation], bool]:
+    """One page of the admin's own conversations in *state* (queued: the group's), the newest first."""
+    whose = {
+        "queued": ("group_id = %s", "queue_rank DESC, queued_at DESC, id DESC", [group_id]),
+        "serving": ("admin_id = %s", "coalesce(last_message_at, created_at) DESC, id DESC", [admin_id]),
+        "ended": ("last_admin_id = %s AND group_id = %s", "ended_at DESC, id DESC", [admin_id, group_id]),
+    }
+    where, order, params = whose[state]
+    rows = await reader.fetch(
+        f"SELECT id FROM conversation WHERE {where} AND state = '{state}' ORDER BY {order} LIMIT %s OFFSET %s",
+        (*params, limit + 1, (page_index - 1) * limit),
+    )
+    ids = [row[0] for row in rows]
+    return await by_ids(reader, ids[:limit]), len(ids) > limit
+
+
+async def messages(
+    reader: Reader,
+    conversation: Conversation,
+    *,
+    after: int = 0,
+    before: int | None = None,
+    newest: bool,
+    limit: int,
+    max_bytes: int | None = None,
+) -> list[Message]:
+    """Messages with ``after < seq < before``, sorted by seq.
+
+    :param newest: the end of the range that is nearest to *before*; else the one nearest to *after*.
+    :param max_bytes: stop before the bodies grow past this, but never with nothing.
+    """
+    rows = await reader.fetch(
+        f"""
+        SELECT {_MESSAGE} FROM (
+            SELECT * FROM message WHERE conversation_id = %s AND seq > %s AND seq < %s
+            ORDER BY seq {"DESC" if newest else "ASC"} LIMIT %s) m
+        LEFT JOIN admin a ON m.sender_type = 3 AND a.id = m.sender_id
+        ORDER BY m.seq {"DESC" if newest else "ASC"}
+        """,
+        (conversation.id, after, before if before is not None else 2**62, limit),
+    )
+    kept: list[Message] = []
+    size = 0
+    for row in rows:
+        message = _message(conversation.group_id, conversation.guest, row)
+        size += len(message.body.encode())
+        if max_bytes is not None and kept and size > max_bytes:
+            break
+        kept.append(message)
+    return kept[::-1] if newest else kept
+
+
+async def queue_order(reader: Reader, group_id: int) -> list[tuple[int, int]]:
+    """(gid, queued_at) of who waits, the head first."""
+    rows = await reader.fetch(
+        "SELECT guest_id, queued_at FROM conversation WHERE group_id = %s AND state = 'queued'"
+        " ORDER BY queue_rank, queued_at, id",
+        (group_id,),
+    )
+    return [(gid, queued_at) for gid, queued_at in rows]
+
+
+async def changed_revs(reader: Reader, revs: dict[int, int]) -> dict[int, int]:
+    """Of conversations with these revs, those that have another one now."""
+    rows = await reader.fetch(
+        "SELECT c.id, c.rev FROM unnest(%s::bigint[], %s::bigint[]) AS known (id, rev)"
+        " JOIN conversation c ON c.id = known.id WHERE c.rev <> known.rev",
+        (list(revs), list(revs.values())),
+    )
+    return dict(rows)
+
+
+async def known_cmid(reader: Reader, group_id: int, gid: int, role: Role, person_id: int, cmid: str) -> bool:
+    """Whether this sender used *cmid* in this conversation before."""
+    rows = await reader.fetch(
+        "SELECT 1 FROM conversation c JOIN message m ON m.conversation_id = c.id"
+        " WHERE c.group_id = %s AND c.guest_id = %s AND m.sender_type = %s AND m.sender_id = %s AND m.cmid = %s",
+        (group_id, gid, int(role), person_id, "c" + cmid),
+    )
+    return bool(rows)
+
+
+async def queue_place(reader: Reader, group_id: int, gid: int) -> QueuePlace | None:
+    """Where a guest stands in the queue; None for who does not wait."""
+    rows = await reader.fetch(
+        """
+        SELECT count(*) FILTER (WHERE (w.queue_rank, w.queued_at, w.id) <= (c.queue_rank, c.queued_at, c.id)), count(*),
+               (SELECT count(*) FROM admin a WHERE a.group_id = c.group_id AND a.status = 'active' AND EXISTS (
+                    SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at IS NULL))
+        FROM conversation c JOIN conversation w ON w.group_id = c.group_id AND w.state = 'queued'
+        WHERE c.group_id = %s AND c.guest_id = %s AND c.state = 'queued' GROUP BY c.id
+        """,
+        (group_id, gid),
+    )
+    return QueuePlace(*rows[0]) if rows else None
+
+
+async def admins_online(reader: Reader, group_id: int) -> int:
+    """How many admins of a group have a live session."""
+    [(number,)] = await reader.fetch(
+        "SELECT count(*) FROM admin a WHERE a.group_id = %s AND a.status = 'active' AND EXISTS ("
+        "SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at IS NULL)",
+        (group_id,),
+    )
+    return int(number)

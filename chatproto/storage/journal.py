@@ -1,0 +1,314 @@
+"""The journal: group commit of messages (docs/architecture.md, *Journal*).
+
+One batch is in flight per process; what arrives meanwhile is the next one, so at low load a message is
+committed at once. A batch is one call of ``append_messages`` (schema/0001), which never waits for a row.
+Every draft carries a cmid of the client's or one made here, so a batch whose answer was lost is repeated.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from chatproto.domain.model import Person
+from chatproto.errors import StorageError
+from chatproto.storage.pool import Pool, Transaction
+
+log = Logger()
+
+APPEND = (
+    "SELECT place, outcome, conversation_id, seq, created_at, rev, state, admin_id, admin_unread, guest_unread"
+    " FROM append_messages(%s, %s)"
+)
+LOCK = "SELECT id FROM conversation WHERE group_id = %s AND guest_id = %s FOR NO KEY UPDATE"
+
+STORED, DUP, CLASH, OTHER, MISSING, BUSY = "stored", "dup", "clash", "other", "missing", "busy"
+
+RETRY_AFTER = 0.05
+"""Seconds between two tries of a batch that the database could not take."""
+TRIES_BEFORE_WAITING = 3
+"""How often a draft finds its row locked before it waits for it, alone."""
+
+Thread = tuple[int, int]
+"""(group_id, gid): names a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message on its way into the journal.
+
+    :ivar body: the JSON text of ``msg``.
+    :ivar cmid: the client's, or None.
+    """
+
+    group_id: int
+    gid: int
+    sender: Person
+    file_type: int
+    body: str
+    cmid: str | None
+
+    @property
+    def thread(self) -> Thread:
+        return (self.group_id, self.gid)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a draft; the fields of ``append_messages``.
+
+    ``kind`` is stored, dup, clash, other or missing. *state* and *admin_id* are those of the conversation at
+    that moment; *rev* and the unread counts are with this message.
+    """
+
+    kind: str
+    conversation_id: int
+    seq: int
+    created_at: int
+    rev: int
+    state: str
+    admin_id: int | None
+    admin_unread: int
+    guest_unread: int
+
+
+class _Entry:
+    """A draft that waits, and who waits for it."""
+
+    __slots__ = ("draft", "key", "deadline", "done", "unknown", "busy")
+
+    def __init__(self, draft: Draft, deadline: float) -> None:
+        self.draft = draft
+        self.key = stored_cmid(draft.cmid)
+        self.deadline = deadline
+        self.done: Deferred[Outcome] = Deferred()
+        self.unknown = False
+        self.busy = 0
+
+    def fail(self, error: StorageError) -> None:
+        """Give up; once a try may have been stored, no later error makes that certain again."""
+        if self.unknown:
+            error = StorageError(str(error), sqlstate=error.sqlstate, applied=None)
+        self.done.errback(error)
+
+
+def stored_cmid(cmid: str | None) -> str:
+    """As the table has it: the letter keeps what clients choose apart from what is made here."""
+    return "c" + cmid if cmid is not None else "s" + secrets.token_urlsafe(12)
+
+
+def shown_cmid(stored: str) -> str | None:
+    return stored[1:] if stored[0] == "c" else None
+
+
+def _row(place: int, draft: Draft, key: str) -> dict[str, Any]:
+    return {
+        "o": place,
+        "g": draft.group_id,
+        "q": draft.gid,
+        "t": draft.sender.role,
+        "s": draft.sender.id,
+        "f": draft.file_type,
+        "m": key,
+        "b": draft.body,
+    }
+
+
+async def append(transaction: Transaction, draft: Draft) -> Outcome:
+    """Store *draft* in a transaction that holds the group's lock and has decided that it may be."""
+    await transaction.fetch(LOCK, draft.thread)
+    batch = orjson.dumps([_row(0, draft, stored_cmid(draft.cmid))]).decode()
+    [row] = await transaction.fetch(APPEND, (batch, True))
+    return Outcome(*row[1:])
+
+
+class Journal:
+    """Stores messages in batches.
+
+    :param batches: a pool of one link: two commits in flight were slower than one.
+    :param waiters: a pool for the few that have to wait for a locked row.
+    :param timeout: seconds from :meth:`append` until a draft is given up.
+    """
+
+    def __init__(
+        self, batches: Pool, waiters: Pool, clock: IReactorTime, *, timeout: float, batch_size: int, queue_size: int
+    ) -> None:
+        self._batches = batches
+        self._waiters = waiters
+        self._clock = clock
+        self._timeout = timeout
+        self._batch_size = batch_size
+        self._queue_size = queue_size
+        self._queue: deque[_Entry] = deque()
+        self._held: dict[Thread, deque[_Entry]] = {}
+        self._waiting = 0
+        self._running = False
+        self._idle: list[Deferred[None]] = []
+
+    def append(self, draft: Draft) -> Deferred[Outcome]:
+        """Store *draft*; fires once it is committed, or when it was not.
+
+        With ``other`` the conversation is held until :meth:`release`: later drafts for it wait.
+
+        :raises StorageError: through the Deferred; ``applied`` None where it may be stored.
+        """
+        if self._waiting >= self._queue_size:
+            full: Deferred[Outcome] = Deferred()
+            full.errback(StorageError("the journal is full"))
+            return full
+        entry = _Entry(draft, self._clock.seconds() + self._timeout)
+        self._waiting += 1
+        self._queue.append(entry)
+        self._run()
+        return entry.done
+
+    def release(self, thread: Thread) -> None:
+        """What :meth:`append` answered ``other`` for is decided: go on with the conversation."""
+        self._queue.extendleft(reversed(self._held.pop(thread, ())))
+        self._run()
+
+    def idle(self) -> Deferred[None]:
+        """Fires when nothing waits."""
+        done: Deferred[None] = Deferred()
+        self._idle.append(done)
+        self._told_idle()
+        return done
+
+    def _told_idle(self) -> None:
+        if not self._waiting:
+            told, self._idle = self._idle, []
+            for done in told:
+                done.callback(None)
+
+    def _run(self) -> None:
+        if not self._running:
+            self._running = True
+            running = Deferred.fromCoroutine(self._loop())
+            running.addErrback(lambda failure: log.failure("the journal stopped", failure))
+
+    async def _loop(self) -> None:
+        try:
+            while batch := self._take():
+                await self._commit(batch)
+        finally:
+            self._running = False
+        self._told_idle()
+
+    def _take(self) -> list[_Entry]:
+        """The next batch: no conversation that is held, no cmid twice, nothing that is past its time."""
+        batch: list[_Entry] = []
+        again: list[_Entry] = []
+        taken: set[tuple[Thread, int, int, str]] = set()
+        now = self._clock.seconds()
+        queue, held = self._queue, self._held
+        while queue and len(batch) < self._batch_size:
+            entry = queue.popleft()
+            thread = entry.draft.thread
+            name = (thread, int(entry.draft.sender.role), entry.draft.sender.id, entry.key)
+            if entry.deadline <= now:
+                self._settle(entry, StorageError("the message was not stored in time"))
+            elif thread in held:
+                held[thread].append(entry)
+            elif name in taken:
+                again.append(entry)
+            else:
+                taken.add(name)
+                batch.append(entry)
+        queue.extendleft(reversed(again))
+        return batch
+
+    async def _commit(self, batch: list[_Entry]) -> None:
+        rows = orjson.dumps([_row(place, entry.draft, entry.key) for place, entry in enumerate(batch)])
+        try:
+            answers = await self._batches.fetch(APPEND, (rows.decode(), False))
+        except StorageError as error:
+            await self._failed(batch, error)
+            return
+        outcomes: list[Outcome | None] = [None] * len(batch)
+        for place, *fields in answers:
+            outcomes[place] = Outcome(*fields)
+        again = []
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            assert outcome is not None
+            thread = entry.draft.thread
+            if thread in self._held:
+                if outcome.kind in (OTHER, BUSY):
+                    self._held[thread].append(entry)
+                    continue
+            elif outcome.kind == BUSY:
+                entry.busy += 1
+                if entry.busy < TRIES_BEFORE_WAITING:
+                    again.append(entry)
+                else:
+                    self._held[thread] = deque()
+                    self._wait_for_row(entry)
+                continue
+            elif outcome.kind == OTHER:
+                self._held[thread] = deque()
+            self._settle(entry, outcome)
+        self._queue.extendleft(reversed(again))
+
+    async def _failed(self, batch: list[_Entry], error: StorageError) -> None:
+        """Repeat what may succeed later; halve what some draft made impossible, until the culprit stands alone."""
+        if (error.sqlstate or "")[:2] in ("22", "23"):
+            if len(batch) == 1:
+                self._settle(batch[0], error)
+                return
+            middle = len(batch) // 2
+            self._queue.extendleft(reversed(batch[middle:]))
+            await self._commit(batch[:middle])
+            return
+        for entry in batch:
+            entry.unknown = entry.unknown or error.applied is None
+        if (error.sqlstate or "40")[:2] in ("40", "53", "55", "57", "08"):
+            self._queue.extendleft(reversed(batch))
+            await deferLater(self._clock, RETRY_AFTER)
+            return
+        for entry in batch:
+            self._settle(entry, error)
+
+    def _wait_for_row(self, entry: _Entry) -> None:
+        waiting = Deferred.fromCoroutine(self._alone(entry))
+        waiting.addErrback(lambda failure: log.failure("a message that waited for its row was lost", failure))
+
+    async def _alone(self, entry: _Entry) -> None:
+        """Wait for one locked row on another link; the conversation is held meanwhile."""
+        draft = entry.draft
+        batch = orjson.dumps([_row(0, draft, entry.key)]).decode()
+
+        async def work(transaction: Transaction) -> Sequence[Any]:
+            await transaction.fetch(LOCK, draft.thread)
+            [row] = await transaction.fetch(APPEND, (batch, False))
+            return row
+
+        result: Outcome | StorageError
+        while True:
+            try:
+                row = await self._waiters.transaction(work)
+                result = Outcome(*row[1:])
+                break
+            except StorageError as error:
+                entry.unknown = entry.unknown or error.applied is None
+                result = error
+            if self._clock.seconds() + RETRY_AFTER >= entry.deadline:
+                break
+            await deferLater(self._clock, RETRY_AFTER)
+        self._settle(entry, result)
+        if isinstance(result, StorageError) or result.kind != OTHER:
+            self.release(draft.thread)
+
+    def _settle(self, entry: _Entry, result: Outcome | StorageError) -> None:
+        self._waiting -= 1
+        if isinstance(result, StorageError):
+            entry.fail(result)
+        else:
+            entry.done.callback(result)

@@ -1,0 +1,200 @@
+"""Groups, admins and guests: who is who, and who may come in. Every look-up is scoped by the shop or the group."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chatproto.domain.model import OFFLINE, ONLINE, SUSPENDED, Admin, Person, Role
+from chatproto.storage.history import Reader
+
+SHOP = 1
+"""The only shop so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminRecord:
+    """What a login has to know of an admin."""
+
+    person: Person
+    group_id: int
+    banned: bool
+    group_banned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRecord:
+    person: Person
+    external_id: str | None
+    banned: bool
+
+
+async def admin(reader: Reader, admin_id: int) -> AdminRecord | None:
+    rows = await reader.fetch(
+        "SELECT a.name, a.avatar, a.group_id, a.status = 'banned', g.status = 'banned'"
+        " FROM admin a JOIN service_group g ON g.id = a.group_id WHERE a.id = %s AND g.shop_id = %s",
+        (admin_id, SHOP),
+    )
+    for name, avatar, group_id, banned, group_banned in rows:
+        return AdminRecord(Person(Role.ADMIN, admin_id, name, avatar), group_id, banned, group_banned)
+    return None
+
+
+async def admins(reader: Reader, group_id: int, only: Sequence[int] | None = None) -> dict[int, Admin]:
+    """The ``admin_list`` of a group, or the entries of *only* these admins in it; banned ones are not shown."""
+    rows = await reader.fetch(
+        """
+        SELECT a.id, a.name, a.avatar, g.name, a.suspended, a.capacity,
+               EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at IS NULL),
+               (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving')
+        FROM admin a JOIN service_group g ON g.id = a.group_id
+        WHERE a.group_id = %s AND a.status = 'active' AND (%s OR a.id = ANY(%s)) ORDER BY a.id
+        """,
+        (group_id, only is None, list(only or ())),
+    )
+    found = {}
+    for id_, name, avatar, group_name, suspended, capacity, connected, load in rows:
+        status = (SUSPENDED if suspended else ONLINE) if connected else OFFLINE
+        found[id_] = Admin(Person(Role.ADMIN, id_, name, avatar), group_id, group_name, status, load, capacity)
+    return found
+
+
+async def persons(reader: Reader, admin_ids: Sequence[int]) -> dict[int, Person]:
+    """Admins as guests see them."""
+    if not admin_ids:
+        return {}
+    rows = await reader.fetch("SELECT id, name, avatar FROM admin WHERE id = ANY(%s)", (list(admin_ids),))
+    return {id_: Person(Role.ADMIN, id_, name, avatar) for id_, name, avatar in rows}
+
+
+async def groups(reader: Reader) -> dict[int, bool]:
+    """Group ids of the shop, and whether each is banned."""
+    rows = await reader.fetch("SELECT id, status = 'banned' FROM service_group WHERE shop_id = %s", (SHOP,))
+    return dict(rows)
+
+
+def token_hash(token: str) -> bytes:
+    """All that is stored of a guest_token."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _guest(id_: int, name: str, avatar: str, external_id: str | None, banned: bool) -> GuestRecord:
+    return GuestRecord(Person(Role.GUEST, id_, name, avatar), external_id, banned)
+
+
+_GUEST = "id, name, avatar, external_id, status = 'banned'"
+
+
+async def guest_by_token(reader: Reader, token: str) -> GuestRecord | None:
+    """The anonymous guest whose guest_token this is; notes that it was used."""
+    rows = await reader.fetch(
+        "UPDATE guest_token t SET last_used_at = now_ms() FROM guest g"
+        " WHERE t.hash = %s AND g.id = t.guest_id AND g.shop_id = %s"
+        " RETURNING g.id, g.name, g.avatar, g.external_id, g.status = 'banned'",
+        (token_hash(token), SHOP),
+    )
+    return _guest(*rows[0]) if rows else None
+
+
+async def guest_by_external_id(reader: Reader, external_id: str) -> GuestRecord | None:
+    rows = await reader.fetch(
+        f"SELECT {_GUEST} FROM guest WHERE shop_id = %s AND external_id = %s", (SHOP, external_id)
+    )
+    return _guest(*rows[0]) if rows else None
+
+
+async def guest_by_id(reader: Reader, gid: int) -> GuestRecord | None:
+    rows = await reader.fetch(f"SELECT {_GUEST} FROM guest WHERE id = %s AND shop_id = %s", (gid, SHOP))
+    return _guest(*rows[0]) if rows else None
+
+
+async def save_customer(
+    reader: Reader, external_id: str, name: str | None, avatar: str | None, profile: str | None
+) -> GuestRecord:
+    """The customer with the shop's *external_id*, new or known; what is None stays as it is."""
+    [row] = await reader.fetch(
+        f"""
+        INSERT INTO guest (shop_id, external_id, name, avatar, profile)
+        VALUES (%(shop)s, %(id)s, coalesce(%(name)s, ''), coalesce(%(avatar)s, ''), coalesce(%(profile)s, '{{}}'))
+        ON CONFLICT (shop_id, external_id) DO UPDATE SET name = coalesce(%(name)s, guest.name),
+            avatar = coalesce(%(avatar)s, guest.avatar), profile = coalesce(%(profile)s, guest.profile)
+        RETURNING {_GUEST}
+        """,
+        {"shop": SHOP, "id": external_id, "name": name, "avatar": avatar, "profile": profile},
+    )
+    return _guest(*row)
+
+
+async def become_customer(reader: Reader, gid: int, external_id: str) -> None:
+    """An anonymous guest turns out to be a customer not known yet: same gid."""
+    await reader.fetch("UPDATE guest SET external_id = %s WHERE id = %s", (external_id, gid))
+
+
+async def new_anonymous(reader: Reader, token: str) -> GuestRecord:
+    [row] = await reader.fetch(f"INSERT INTO guest (shop_id) VALUES (%s) RETURNING {_GUEST}", (SHOP,))
+    guest = _guest(*row)
+    await reader.fetch(
+        "INSERT INTO guest_token (hash, guest_id) VALUES (%s, %s)", (token_hash(token), guest.person.id)
+    )
+    return guest
+
+
+async def revoke_tokens(reader: Reader, gid: int) -> None:
+    await reader.fetch("DELETE FROM guest_token WHERE guest_id = %s", (gid,))
+
+
+async def open_conversation(reader: Reader, group_id: int, gid: int, context: str | None) -> int:
+    """The id of the guest's conversation with the group, made where there is none; None leaves the context."""
+    [row] = await reader.fetch(
+        "INSERT INTO conversation (group_id, guest_id, context) VALUES (%(group)s, %(gid)s, coalesce(%(context)s, '{}'))"
+        " ON CONFLICT (group_id, guest_id) DO UPDATE SET context = coalesce(%(context)s, conversation.context)"
+        " RETURNING id",
+        {"group": group_id, "gid": gid, "context": context},
+    )
+    return int(row[0])
+
+
+async def set_context(reader: Reader, conversation_id: int, context: str) -> None:
+    await reader.fetch("UPDATE conversation SET context = %s WHERE id = %s", (context, conversation_id))
+
+
+async def groups_of_guest(reader: Reader, gid: int) -> list[int]:
+    """The groups that the guest has a conversation with."""
+    rows = await reader.fetch("SELECT group_id FROM conversation WHERE guest_id = %s", (gid,))
+    return [group_id for (group_id,) in rows]
+
+
+async def move_conversation(reader: Reader, conversation_id: int, gid: int) -> None:
+    """Give a conversation, and what its guest wrote, to another guest of the same person."""
+    await reader.fetch("UPDATE conversation SET guest_id = %s, rev = rev + 1 WHERE id = %s", (gid, conversation_id))
+    await reader.fetch(
+        "UPDATE message SET sender_id = %s WHERE conversation_id = %s AND sender_type = 1", (gid, conversation_id)
+    )
+
+
+async def rate(reader: Reader, conversation_id: int, score: int, text: str | None, within: int) -> bool | None:
+    """Rate the newest service in which an admin wrote, going on or ended less than *within* ms ago.
+
+    :returns: None where there is none, False where it is rated already.
+    """
+    rows = await reader.fetch(
+        """
+        SELECT s.id, s.score IS NOT NULL FROM service s
+        WHERE s.conversation_id = %s AND (s.ended_at IS NULL OR s.ended_at > now_ms() - %s)
+        AND EXISTS (SELECT FROM message m WHERE m.conversation_id = s.conversation_id AND m.sender_type = 3
+                    AND m.seq BETWEEN s.first_seq AND coalesce(s.last_seq, 9223372036854775807))
+        ORDER BY s.id DESC LIMIT 1
+        """,
+        (conversation_id, within),
+    )
+    for service_id, rated in rows:
+        if rated:
+            return False
+        done = await reader.fetch(
+            "UPDATE service SET score = %s, score_text = %s, rated_at = now_ms() WHERE id = %s AND score IS NULL"
+            " RETURNING id",
+            (score, text, service_id),
+        )
+        return bool(done)
+    return None
