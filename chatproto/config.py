@@ -364,7 +364,7 @@ class Config:
     def _above(self, low: str, high: str, strictly: bool = False) -> tuple[bool, str]:
         """Whether *low* exceeds (*strictly*: reaches) *high*, and what to say then."""
         first, second = getattr(self, low), getattr(self, high)
-        names = f"--{low.replace('_', '-')} {first:g} and --{high.replace('_', '-')} {second:g}"
+        names = f"--{low.replace('_', '-')} {first:.12g} and --{high.replace('_', '-')} {second:.12g}"
         wanted = "less than" if strictly else "at most"
         return first >= second if strictly else first > second, f"{names}: the first must be {wanted} the second"
 
@@ -444,7 +444,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _refuse_unknown(names: Sequence[str] | set[str] | Mapping[str, Any], known: Any, what: str) -> None:
     for name in sorted(set(names) - set(known)):
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, known, 1, 0.8)
         advice = f"did you mean {near[0]}?" if near else "twistd chatproto --help lists what there is"
         raise ConfigurationError(f"unknown {what}{_one_line(name)}: {advice}")
 
@@ -493,7 +493,7 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
+            super().parseOptions(options)
             self.config = load(self, os.environ, Path.cwd())
         except (usage.UsageError, ConfigurationError) as error:
             print(f"chatproto: {error}", file=sys.stderr)

@@ -45,6 +45,7 @@ LIFE_WITHOUT_IAT = 24 * 3600
 _MAX_DEPTH = 32
 _MAX_EXTERNAL_ID = 64
 _MIN_SECRET = 32
+_MIN_RSA = 2048
 _MAX_ID = 2**63 - 1
 # The last second of the year 9999: a date past it is milliseconds by mistake.
 _LATEST = 253_402_300_799
@@ -247,8 +248,8 @@ class Keyring:
                     return payload
                 except jwt.InvalidSignatureError:
                     continue
-        except (jwt.PyJWTError, ValueError) as error:
-            raise _Refused(str(error)) from error
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise _Refused(f"not verified: {type(error).__name__}") from error
         raise _Refused("signed with another key")
 
 
@@ -353,8 +354,10 @@ def _prepare(key: bytes, algorithm: str) -> Any:
         raise ValueError(f"this is no {wanted} for {algorithm}") from error
     if hasattr(prepared, "private_bytes"):
         raise ValueError("this is a private key: it stays with the shop, give the server the public one")
-    if method.check_key_length(prepared):
-        raise ValueError(f"too short for {algorithm}: at least {_MIN_SECRET} bytes (a secret) or 2048 bits (RSA)")
+    if algorithm == "HS256" and len(prepared) < _MIN_SECRET:
+        raise ValueError(f"this secret has {len(prepared)} bytes, HS256 needs at least {_MIN_SECRET} (RFC 7518, 3.2)")
+    if algorithm == "RS256" and prepared.key_size < _MIN_RSA:
+        raise ValueError(f"this key has {prepared.key_size} bits, RS256 needs at least {_MIN_RSA} (RFC 7518, 3.3)")
     return prepared
 
 
@@ -438,4 +441,4 @@ def _make_secret(path: Path) -> None:
 
 
 def _without_newline(text: bytes) -> bytes:
-    return text.removesuffix(b"\n").removesuffix(b"\r")
+    return re.sub(rb"\r?\n\Z", b"", text)
