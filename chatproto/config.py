@@ -247,7 +247,7 @@ class Config:
     """
 
     listen: tuple[str, ...] = _network(
-        ENDPOINT, "tcp:8420", "Where to listen, a Twisted endpoint; ssl:… for TLS.", repeated="listen"
+        ENDPOINT, "tcp:8420", "Where to listen, a Twisted endpoint; ssl:... for TLS.", repeated="listen"
     )
     origins: tuple[str, ...] = _network(
         ORIGIN, None, "A web origin that may connect.", repeated="origin", shown="the server's own, always allowed"

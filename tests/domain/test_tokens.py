@@ -9,6 +9,7 @@ import os
 import stat
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -592,6 +593,13 @@ class ServerSecret(SynchronousTestCase):
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
         self.assertEqual(len(bytes.fromhex(secret.decode())), 32)
         self.assertEqual(load_server_secret(self.path), secret)
+        self.assertEqual([one.name for one in self.path.parent.iterdir()], ["secret"])
+
+    def test_at_once(self) -> None:
+        """Processes that start at the same time on a fresh machine agree on one secret."""
+        with ThreadPoolExecutor(8) as pool:
+            found = set(pool.map(lambda _: load_server_secret(self.path), range(32)))
+        self.assertEqual(found, {load_server_secret(self.path)})
         self.assertEqual([one.name for one in self.path.parent.iterdir()], ["secret"])
 
     def test_umask(self) -> None:
