@@ -17,6 +17,7 @@ from autobahn.util import encode_truncate
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -206,7 +207,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         return True
 
     def _receive_unopened(self, data: bytes) -> None:
-        if self._channel is not None:
+        if self._channel is not None and not self._take_back(data):
             self._channel.dataReceived(data)
             return
         if self.state != CONNECTING:
@@ -252,6 +253,23 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         self._channel = channel = site.buildProtocol(self.transport.getPeer())
         channel.makeConnection(self.transport)
         channel.dataReceived(request)
+
+    def _take_back(self, data: bytes) -> bool:
+        """Leave the site again when a handshake follows an answered request.
+
+        Browsers open a connection of its own for WebSocket, but reverse proxies send it on one they have kept.
+        """
+        end = data.find(_HEADER_END)
+        if end < 0 or self._channel.requests or not data.startswith(b"GET "):
+            return False
+        if not RequestHead.parse(data[:end]).upgrades:
+            return False
+        channel, self._channel = self._channel, None
+        self.transport.unregisterProducer()
+        channel.connectionLost(Failure(ConnectionDone()))
+        self.accepted_at = self.factory.clock.seconds()
+        self.due = self.accepted_at + self.factory.config.login_timeout
+        return True
 
     def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
         status = HTTPStatus(code)
@@ -468,7 +486,7 @@ class ChatFactory(WebSocketServerFactory):
 
     :param reception: where the frames go.
     :param clock: the reactor, or in tests a clock: ``seconds`` and ``callLater``.
-    :param site: answers what is not WebSocket; None: HTTP 426.
+    :param site: answers what is not WebSocket, by :class:`~twisted.web.http.HTTPChannel`; None: HTTP 426.
 
     :ivar connections: all that are connected, also those that have shaken no hands yet or are served by the site.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -31,7 +31,8 @@ class ChatRequest(Request):
 class _Text(Resource):
     """One line of plain text, to GET and HEAD."""
 
-    isLeaf = True
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return _NotFound()
 
     def render_GET(self, request: Request) -> bytes:
         code, line = self.answer()
@@ -67,27 +68,25 @@ class Readyz(_Text):
 
 
 class _NotFound(_Text):
+    """The root, and everything that has no resource of its own."""
+
     def answer(self) -> tuple[int, str]:
         return 404, "not found"
 
     render_POST = render_PUT = render_DELETE = _Text.render_GET
 
 
-class Root(Resource):
-    """Everything that has no resource of its own is a short 404."""
-
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        return _NotFound()
-
-
-def make_site(ready: Ready, reactor: IReactorTime | None = None) -> Site:
+def make_site(ready: Ready, reactor: Any = None) -> Site:
     """The site of one node, without an access log.
 
     :param ready: True, or False or one line that says why new connections should go elsewhere.
-    :param reactor: for timeouts; None is the global one.
+    :param reactor: ``seconds`` and ``callLater``, for timeouts; None is the global one.
     """
-    root: Any = Root()
+    root: Any = _NotFound()
     root.putChild(b"healthz", Healthz())
     root.putChild(b"readyz", Readyz(ready))
     options: dict[str, Any] = {"requestFactory": ChatRequest, "timeout": IDLE_TIMEOUT, "reactor": reactor}
-    return Site(root, **options)
+    site = Site(root, **options)
+    # Without the wrapper that may become HTTP/2: the connection asks the channel whether requests are open.
+    site.protocol = HTTPChannel  # type: ignore[assignment]
+    return site

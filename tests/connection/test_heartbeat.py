@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatproto.connection.heartbeat import Heartbeat
+from chatproto.connection.protocol import ChatFactory
+from chatproto.connection.state import Phase
+from chatproto.web.site import make_site
+from tests.connection.memory import CLOSE, PING, PONG, TEXT, Client, Recorder, client_frame, close_frame, config
+
+
+class _Beating(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.recorder = Recorder(self.clock)
+        self.factory = ChatFactory(config(), self.recorder, self.clock, make_site(lambda: True, self.clock))
+        self.heartbeat = Heartbeat(self.clock, self.factory.connections, self.factory.config)
+        self.heartbeat.start()
+        self.logged: list[Any] = []
+        observer: Any = self.logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+
+    def wait(self, seconds: int) -> None:
+        self.clock.pump([1.0] * seconds)
+
+    def log_in(self, **options: Any) -> Client:
+        client = Client(self.factory, self.clock, **options).shake_hands()
+        client.received()
+        self.recorder.connections[-1].phase = Phase.GUEST
+        return client
+
+    def assertClosed(self, client: Client, code: int) -> None:
+        ((opcode, payload),) = client.frames()
+        self.assertEqual((opcode, int.from_bytes(payload[:2], "big")), (CLOSE, code))
+
+
+class SilenceTests(_Beating):
+    def test_no_handshake(self) -> None:
+        """Who connects and asks nothing, or sends its header byte by byte, loses the connection after 10 s."""
+        silent, slow = Client(self.factory, self.clock), Client(self.factory, self.clock)
+        for _ in range(9):
+            self.wait(1)
+            slow.send(b"G")
+        self.assertFalse(silent.transport.disconnected or slow.transport.disconnected)
+        self.wait(2)
+        self.assertTrue(silent.transport.disconnected and slow.transport.disconnected)
+
+    def test_no_login(self) -> None:
+        """Who does not log in within 10 s is told so, whatever else it sends."""
+        client = Client(self.factory, self.clock).shake_hands()
+        client.received()
+        self.wait(9)
+        client.send(client_frame(TEXT, b"{}"))
+        self.assertEqual(client.frames(), [])
+        self.wait(2)
+        self.assertClosed(client, 4004)
+
+    def test_ping(self) -> None:
+        """After 20 s without a frame comes a ping; a client that answers stays, and hears no more than one in 20 s."""
+        client = self.log_in()
+        for _ in range(10):
+            self.wait(19)
+            self.assertEqual(client.frames(), [])
+            self.wait(2)
+            self.assertEqual(client.frames(), [(PING, b"")])
+            client.send(client_frame(PONG))
+
+    def test_busy_client(self) -> None:
+        """Who sends something gets no pings."""
+        client = self.log_in()
+        for _ in range(10):
+            self.wait(15)
+            client.send(client_frame(TEXT, b'{"call_type": 0}'))
+        self.assertEqual(client.frames(), [])
+
+    def test_dead(self) -> None:
+        """Who is silent for 50 s is closed, after two pings, and dropped when it does not answer that either."""
+        client = self.log_in()
+        self.wait(49)
+        self.assertEqual(client.frames(), [(PING, b""), (PING, b"")])
+        self.wait(2)
+        self.assertClosed(client, 4003)
+        self.assertFalse(client.transport.disconnecting)
+        self.wait(6)
+        self.assertTrue(client.transport.disconnected)
+        client.lose()
+        self.assertEqual(self.recorder.heard, [("closed", 4003, "silent")])
+
+    def test_close_answered(self) -> None:
+        """A close that is answered ends at once, in order."""
+        client = self.log_in()
+        self.wait(51)
+        client.received()
+        client.send(close_frame(4003))
+        self.assertTrue(client.transport.disconnecting)
+        self.assertFalse(client.transport.disconnected)
+
+    def test_paused(self) -> None:
+        """While nothing is read silence does not count; from the resume it counts anew."""
+        client = self.log_in()
+        self.wait(15)
+        client.protocol.pause()
+        self.wait(25)
+        client.protocol.resume()
+        self.assertEqual(client.frames(), [])
+        self.wait(19)
+        self.assertEqual(client.frames(), [])
+        self.wait(2)
+        self.assertEqual(client.frames(), [(PING, b"")])
+
+    def test_paused_too_long(self) -> None:
+        """What stays paused is dropped after 30 s: whether the peer is still there cannot be seen."""
+        client = self.log_in()
+        client.protocol.pause()
+        self.wait(29)
+        self.assertFalse(client.transport.disconnected)
+        self.wait(2)
+        self.assertTrue(client.transport.disconnected)
+
+    def test_never_reads(self) -> None:
+        """A peer that answers but never takes our close frame and what stands before it is dropped."""
+        client = self.log_in(reads=False)
+        client.protocol.send(b"*" * 100_000)
+        client.received()
+        client.protocol.close(1001, "shutting down")
+        self.wait(6)
+        self.assertTrue(client.transport.disconnected)
+
+    def test_http(self) -> None:
+        """A request to the site is not the heartbeat's business: the site has its own time limit."""
+        client = Client(self.factory, self.clock)
+        client.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertEqual(client.status(), 200)
+        self.wait(30)
+        self.assertFalse(client.transport.disconnecting)
+        client.lose()
+
+
+class LateTests(_Beating):
+    def late(self) -> list[Any]:
+        return [event["late"] for event in self.logged if "late" in event]
+
+    def test_on_time(self) -> None:
+        self.wait(3)
+        self.assertEqual(self.late(), [])
+
+    def test_lag(self) -> None:
+        """The operator reads when the event loop was held up, and for how long."""
+        self.clock.advance(1.25)
+        self.assertEqual(self.late(), [250])
+        self.assertEqual([event["log_level"].name for event in self.logged if "late" in event], ["warn"])
+        self.clock.advance(0.75)
+        self.assertEqual(self.late(), [250])
+
+    def test_sleep(self) -> None:
+        """A process that was stopped for a minute closes nobody: it could not hear what they sent."""
+        client = self.log_in()
+        waiting = Client(self.factory, self.clock)
+        self.clock.advance(60)
+        self.assertEqual(client.frames(), [])
+        self.assertFalse(waiting.transport.disconnected)
+        self.wait(51)
+        self.assertEqual([opcode for opcode, _ in client.frames()], [PING, PING, CLOSE])
+        self.assertTrue(waiting.transport.disconnected)
+
+    def test_one_failure(self) -> None:
+        """An error with one connection does not stop the pings of the others."""
+        broken, client = self.log_in(), self.log_in()
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        broken.protocol.ping = fail  # type: ignore[method-assign]
+        self.wait(21)
+        self.assertEqual(client.frames(), [(PING, b"")])
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+
+
+class JobTests(_Beating):
+    def test_period(self) -> None:
+        """A job runs once in its period."""
+        times: list[float] = []
+
+        async def work() -> None:
+            times.append(self.clock.seconds())
+
+        self.heartbeat.every(5, "work", work)
+        self.wait(16)
+        self.assertEqual(times, [5, 10, 15])
+
+    def test_error(self) -> None:
+        """A job that fails is logged by its name and runs again; so do the others."""
+        times: list[float] = []
+
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        async def work() -> None:
+            times.append(self.clock.seconds())
+
+        self.heartbeat.every(2, "divide", fail)
+        self.heartbeat.every(2, "work", work)
+        self.wait(4)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.assertEqual(times, [2, 4])
+        self.assertIn("divide", [event.get("job") for event in self.logged])
+
+    def test_no_overlap(self) -> None:
+        """A job that takes longer than its period does not run twice at once."""
+        runs: list[Deferred[None]] = []
+
+        async def work() -> None:
+            runs.append(Deferred())
+            await runs[-1]
+
+        self.heartbeat.every(1, "work", work)
+        self.wait(5)
+        self.assertEqual(len(runs), 1)
+        runs[0].callback(None)
+        self.wait(1)
+        self.assertEqual(len(runs), 2)
+
+    def test_stop(self) -> None:
+        """Stopping waits for what runs, and nothing starts any more."""
+        runs: list[Deferred[None]] = []
+
+        async def work() -> None:
+            runs.append(Deferred())
+            await runs[-1]
+
+        self.heartbeat.every(1, "work", work)
+        self.wait(1)
+        stopped = Deferred.fromCoroutine(self.heartbeat.stop())
+        self.assertNoResult(stopped)
+        self.wait(3)
+        runs[0].callback(None)
+        self.successResultOf(stopped)
+        self.wait(3)
+        self.assertEqual(len(runs), 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
