@@ -24,7 +24,8 @@ from twisted.python.failure import Failure
 
 from chatproto.connection.admission import Admission, RequestHead, origin_allowed
 from chatproto.connection.heartbeat import CLOSE_TIMEOUT
-from chatproto.connection.outgoing import TEXT, Outgoing, Turn, text_header
+from chatproto.connection.incoming import MOST, next_text
+from chatproto.connection.outgoing import Outgoing, Turn, text_header
 from chatproto.connection.state import ConnectionState, Reception
 
 if TYPE_CHECKING:
@@ -69,22 +70,6 @@ class _NobodyWaits:
     def callback(self, result: object) -> None: ...
 
 
-def _unmask(mask: bytes, payload: bytes) -> bytes:
-    size = len(payload)
-    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
-    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
-
-
-def _is_utf8(payload: bytes) -> bool:
-    if payload.isascii():
-        return True
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 class ChatProtocol(Outgoing, WebSocketServerProtocol):
     """One connection. Once it is open it is the :class:`~chatproto.connection.state.Link` of a `ConnectionState`.
 
@@ -112,6 +97,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     _common: dict[str, Any]
     _holds = 0
     _fragments = 0
+    _short_way: bool
 
     # What an open connection has in common with all others stands here once: _slim takes it out of the instance.
     # Autobahn gives each instance some 75 attributes, 8 KiB together.
@@ -166,7 +152,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
             return
         connection.last_heard = self.factory.clock.seconds()
         try:
-            if self.current_frame is None and not self.data and not self.inside_message:
+            if self.current_frame is None and not self.data and not self.inside_message and self._short_way:
                 data = self._receive_texts(data)
             if data:
                 self._dataReceived(data)
@@ -298,26 +284,13 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
             self._fail_connection(INTERNAL_ERROR, "internal error")
 
     def _receive_texts(self, data: bytes) -> bytes:
-        """Take whole text frames in one piece off the front: nearly all that clients send is of this kind.
+        """Take small whole texts off the front.
 
-        :returns: the rest, which is for Autobahn: other frames, parts of frames and violations.
+        :returns: the rest, which is for Autobahn.
         """
-        at, end = 0, len(data)
-        while end - at > 6 and data[at] == TEXT and self.state == OPEN:
-            size = data[at + 1] - 0x80
-            start = at + 6
-            if size == 126:
-                size = data[at + 2] << 8 | data[at + 3]
-                start = at + 8
-                if size < 126:
-                    break
-            stop = start + size
-            if size <= 0 or data[at + 1] == 0xFF or stop > end or size > self.maxFramePayloadSize:
-                break
-            payload = _unmask(data[start - 4 : start], data[start:stop])
-            if not _is_utf8(payload):
-                break
-            at = stop
+        at = 0
+        while self.state == OPEN and (found := next_text(data, at)) is not None:
+            payload, at = found
             self.onMessage(payload, False)
         return data[at:] if at else data
 
@@ -334,6 +307,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
 
     def onMessageEnd(self) -> None:
         parts, self.message_data = self.message_data, None
+        self.__dict__.pop("utf8validator", None)
         if not self.failedByMe:
             self.onMessage(b"".join(parts), self.message_is_binary)
 
@@ -526,6 +500,7 @@ class ChatFactory(WebSocketServerFactory):
         options: dict[str, Any] = {name: getattr(self, name) for name in protocol.CONFIG_ATTRS}
         options["perMessageCompressionAccept"] = staticmethod(self.perMessageCompressionAccept)
         options["trafficStats"] = TrafficStats()
+        options["_short_way"] = self.config.max_frame >= MOST
         options["_common"] = {**vars(ChatProtocol), **options}
         return type(protocol.__name__, (protocol,), options)
 
