@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
-from chatproto.domain.model import Principal
+from chatproto.bus.notice import Notice
+from chatproto.domain.model import Known, Principal
 
 
 class Phase(IntEnum):
@@ -58,10 +59,17 @@ class ConnectionState:
 
     :ivar ix: its id, an opaque string, unique among all nodes.
     :ivar address: the peer's address as text, for limits and logs.
-    :ivar opened_at: seconds of the monotonic clock.
-    :ivar last_heard: the same, of the last frame or pong.
+    :ivar opened_at: seconds of the monotonic clock; so is *last_heard*, of the last frame or pong.
     :ivar principal: who logged in, or None.
-    :ivar v: 2 or more where an admin's client said that it knows the pushes of part 2.
+    :ivar claims: of the newest token; None for anonymous guests.
+    :ivar v: 2 where an admin's client said that it knows the pushes of part 2.
+    :ivar out: replies owed and the pushes behind them, in order.
+    :ivar waiting: commands that have not started; *running* counts those that have, *alone* says that one of them
+        must not overlap with others.
+    :ivar tokens: what is left of the rate, as of *tokens_at*.
+    :ivar knows: the conversations that it follows; *left* holds the last rev of those it follows no longer.
+    :ivar held: news that came while a login was under way; None outside of one.
+    :ivar early: news that came before what precedes it, by conversation.
     """
 
     __slots__ = (
@@ -70,11 +78,22 @@ class ConnectionState:
         "address",
         "phase",
         "principal",
+        "claims",
         "v",
         "opened_at",
         "last_heard",
-        "work",
         "out",
+        "waiting",
+        "running",
+        "alone",
+        "tokens",
+        "tokens_at",
+        "knows",
+        "left",
+        "held",
+        "early",
+        "received",
+        "sent",
     )
 
     def __init__(self, ix: str, link: Link, address: str, now: float) -> None:
@@ -83,15 +102,29 @@ class ConnectionState:
         self.address = address
         self.phase = Phase.NEW
         self.principal: Principal | None = None
+        self.claims: Any = None
         self.v = 1
         self.opened_at = now
         self.last_heard = now
-        self.out: deque[Slot] = deque()
+        self.out: deque[Slot] | tuple[()] = ()
+        self.waiting: deque[Any] | tuple[()] = ()
+        self.running = 0
+        self.alone = False
+        self.tokens = 0.0
+        self.tokens_at = 0.0
+        self.knows: dict[int, Known] = {}
+        self.left: dict[int, int] | None = None
+        self.held: list[Notice] | None = None
+        self.early: dict[int, list[Notice]] | None = None
+        self.received = 0
+        self.sent = 0
 
     def owe(self) -> Slot:
         """Take the next place among the replies."""
         slot = Slot()
-        self.out.append(slot)
+        if not self.out:
+            self.out = deque()
+        self.out.append(slot)  # type: ignore[union-attr]
         return slot
 
     def answer(self, slot: Slot, payload: bytes) -> None:

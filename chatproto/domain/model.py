@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Role(IntEnum):
@@ -89,12 +90,14 @@ class Conversation:
     """The thread of one guest with one group, as a desk sees it: an entry of ``guest_list``.
 
     :ivar rev: rises by one with every message, change of state and read mark.
+    :ivar step_rev: the rev of the last change of state or admin.
     :ivar profile: JSON text, as is *context*.
     :ivar last_admin_id: who served or wrote last.
     """
 
     id: int
     rev: int
+    step_rev: int
     group_id: int
     guest: Person
     external_id: str | None
@@ -118,6 +121,13 @@ class Conversation:
     @property
     def gid(self) -> int:
         return self.guest.id
+
+
+class Known(NamedTuple):
+    """What a receiver of news knows of a conversation that it follows."""
+
+    rev: int
+    last_seq: int
 
 
 @dataclass(frozen=True, slots=True)

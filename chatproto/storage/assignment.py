@@ -171,7 +171,7 @@ class AssignmentStore:
             UPDATE conversation c SET state = d.state, admin_id = d.admin_id, last_admin_id = d.last_admin_id,
                 away = d.away, queue_rank = d.queue_rank, queued_at = d.queued_at, reason = d.reason,
                 ended_at = CASE WHEN d.state <> 'ended' THEN NULL WHEN d.step = 1 THEN %s ELSE c.ended_at END,
-                rev = c.rev + d.step
+                rev = c.rev + d.step, step_rev = CASE WHEN d.step = 1 THEN c.rev + 1 ELSE c.step_rev END
             FROM jsonb_to_recordset(%s) AS d (id bigint, state text, admin_id bigint, last_admin_id bigint, away boolean,
                 queue_rank smallint, queued_at bigint, reason text, step integer)
             WHERE c.id = d.id

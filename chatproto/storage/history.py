@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from chatproto.domain.model import Conversation, Message, Person, QueuePlace, Role
+from chatproto.domain.model import Conversation, Handover, Message, Person, QueuePlace, Role
 from chatproto.storage.journal import shown_cmid
 
 
@@ -21,7 +21,7 @@ OFFLINE_AFTER = 10_000
 _MESSAGE = "m.seq, m.sender_type, m.sender_id, m.created_at, m.file_type, m.cmid, m.body, a.name, a.avatar"
 
 _ENTRY = f"""
-SELECT c.id, c.rev, c.group_id, c.guest_id, g.name, g.avatar, g.external_id,
+SELECT c.id, c.rev, c.step_rev, c.group_id, c.guest_id, g.name, g.avatar, g.external_id,
        EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = c.guest_id AND s.group_id = c.group_id
                AND (s.ended_at IS NULL OR s.ended_at > now_ms() - {OFFLINE_AFTER})),
        c.state, c.admin_id, c.last_admin_id, c.reason, c.last_seq, c.admin_read_seq, c.guest_read_seq, c.admin_unread,
@@ -40,10 +40,10 @@ def _message(group_id: int, guest: Person, fields: Sequence[Any]) -> Message:
 
 
 def _conversation(row: Sequence[Any]) -> Conversation:
-    id_, rev, group_id, gid, name, avatar, external_id, online, *middle = row[:22]
+    id_, rev, step_rev, group_id, gid, name, avatar, external_id, online, *middle = row[:23]
     guest = Person(Role.GUEST, gid, name, avatar)
-    last = _message(group_id, guest, row[22:]) if row[22] is not None else None
-    return Conversation(id_, rev, group_id, guest, external_id, online, *middle, last)
+    last = _message(group_id, guest, row[23:]) if row[23] is not None else None
+    return Conversation(id_, rev, step_rev, group_id, guest, external_id, online, *middle, last)
 
 
 async def by_ids(reader: Reader, ids: Sequence[int]) -> dict[int, Conversation]:
@@ -158,6 +158,24 @@ async def changed_revs(reader: Reader, revs: dict[int, int]) -> dict[int, int]:
     return dict(rows)
 
 
+async def served_by(reader: Reader, admin_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """(admin_id, conversation_id) of all whom these admins serve."""
+    rows = await reader.fetch(
+        "SELECT admin_id, id FROM conversation WHERE state = 'serving' AND admin_id = ANY(%s)", (list(admin_ids),)
+    )
+    return [(admin_id, conversation_id) for admin_id, conversation_id in rows]
+
+
+async def last_transfer(reader: Reader, conversation_id: int) -> Handover | None:
+    """The newest transfer of a conversation."""
+    rows = await reader.fetch(
+        "SELECT from_admin_id, to_admin_id, note, at FROM transfer WHERE conversation_id = %s"
+        " ORDER BY at DESC, id DESC LIMIT 1",
+        (conversation_id,),
+    )
+    return Handover(*rows[0]) if rows else None
+
+
 async def known_cmid(reader: Reader, group_id: int, gid: int, role: Role, person_id: int, cmid: str) -> bool:
     """Whether this sender used *cmid* in this conversation before."""
     rows = await reader.fetch(
@@ -191,3 +209,9 @@ async def admins_online(reader: Reader, group_id: int) -> int:
         (group_id,),
     )
     return int(number)
+
+
+async def now(reader: Reader) -> int:
+    """The database's clock, in Unix milliseconds."""
+    [(milliseconds,)] = await reader.fetch("SELECT now_ms()")
+    return int(milliseconds)

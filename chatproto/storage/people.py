@@ -167,7 +167,9 @@ async def groups_of_guest(reader: Reader, gid: int) -> list[int]:
 
 async def move_conversation(reader: Reader, conversation_id: int, gid: int) -> None:
     """Give a conversation, and what its guest wrote, to another guest of the same person."""
-    await reader.fetch("UPDATE conversation SET guest_id = %s, rev = rev + 1 WHERE id = %s", (gid, conversation_id))
+    await reader.fetch(
+        "UPDATE conversation SET guest_id = %s, rev = rev + 1, step_rev = rev + 1 WHERE id = %s", (gid, conversation_id)
+    )
     await reader.fetch(
         "UPDATE message SET sender_id = %s WHERE conversation_id = %s AND sender_type = 1", (gid, conversation_id)
     )
@@ -198,3 +200,17 @@ async def rate(reader: Reader, conversation_id: int, score: int, text: str | Non
         )
         return bool(done)
     return None
+
+
+async def admin_groups(reader: Reader, admin_ids: Sequence[int]) -> dict[int, int]:
+    """The group of each of these admins that is not banned."""
+    rows = await reader.fetch(
+        "SELECT id, group_id FROM admin WHERE id = ANY(%s) AND status = 'active'", (list(admin_ids),)
+    )
+    return dict(rows)
+
+
+async def banned_guests(reader: Reader, gids: Sequence[int]) -> set[int]:
+    """Which of these guests are banned."""
+    rows = await reader.fetch("SELECT id FROM guest WHERE id = ANY(%s) AND status = 'banned'", (list(gids),))
+    return {gid for (gid,) in rows}

@@ -62,6 +62,7 @@ CREATE TABLE conversation (
     away boolean NOT NULL DEFAULT false,            -- the admin was lost: routed anew when the guest writes
     reason text NOT NULL DEFAULT 'started',         -- of the last change of state or admin
     rev bigint NOT NULL DEFAULT 0,                  -- rises by one with every message, change of state and read mark
+    step_rev bigint NOT NULL DEFAULT 0,             -- the rev of the last change of state or admin
     last_seq bigint NOT NULL DEFAULT 0,
     admin_read_seq bigint NOT NULL DEFAULT 0,
     guest_read_seq bigint NOT NULL DEFAULT 0,

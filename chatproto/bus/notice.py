@@ -1,0 +1,62 @@
+"""What travels on the bus: finished frames and the little that a hub has to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from chatproto.domain.model import Known
+
+
+class Follow(IntEnum):
+    """What a notice means for whoever gets it.
+
+    ``KEEP``: news of a conversation that the receiver follows · ``BEGIN``: the receiver follows it from here ·
+    ``END``: and from here no longer · ``ASIDE``: news for those who do not follow it, the others know better.
+    """
+
+    KEEP = 0
+    BEGIN = 1
+    END = 2
+    ASIDE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """News for the connections of a topic.
+
+    :ivar frames: finished pushes, each encoded once for all receivers; may be empty: then only the rev moves.
+    :ivar part2: for each frame, whether an admin's client has to know part 2 of the protocol for it.
+    :ivar conversation_id: with *rev* and *last_seq*, what the receivers know after it; None for news of no conversation.
+    :ivar but_not: an ``ix`` or a topic that gets no frame.
+    :ivar close: a close code and reason; the connections have to go then.
+    """
+
+    topic: str
+    frames: tuple[bytes, ...] = ()
+    part2: tuple[bool, ...] = ()
+    conversation_id: int | None = None
+    rev: int = 0
+    last_seq: int = 0
+    follow: Follow = Follow.KEEP
+    but_not: str | None = None
+    close: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a connection did not get of a conversation.
+
+    :ivar frames: pushes, each with whether a client has to know part 2 for it.
+    :ivar known: what the connection knows afterwards; None when it follows the conversation no longer.
+    :ivar too_many: so many messages are missing that the client has to fetch them itself.
+    """
+
+    frames: Sequence[tuple[bytes, bool]]
+    known: Known | None
+    too_many: bool = False
+
+
+Deliver = Callable[[Notice], None]
+Publish = Callable[[Sequence[Notice]], None]

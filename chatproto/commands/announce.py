@@ -1,0 +1,102 @@
+"""Events become notices: who is told what (docs/protocol.md 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from chatproto.bus.notice import Follow, Notice, Publish
+from chatproto.commands import render
+from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, MessageStored, ReadMoved, ServiceChanged
+from chatproto.domain.model import Role, admin_topic, group_topic, guest_topic
+from chatproto.wire import codes
+from chatproto.wire.frame import push
+
+
+class Announcer:
+    """Tells what was committed.
+
+    :param news: takes what whole groups are told, at most once a second.
+    """
+
+    def __init__(self, publish: Publish, news: Callable[[GroupChanged], None]) -> None:
+        self._publish = publish
+        self._news = news
+
+    def __call__(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, GroupChanged):
+                self._news(event)
+            else:
+                self._publish(list(notices(event)))
+
+
+def notices(event: Event) -> Iterator[Notice]:
+    """The notices of one event, in the order in which they are to be delivered."""
+    match event:
+        case MessageStored():
+            yield from _message(event)
+        case ReadMoved():
+            yield from _read(event)
+        case ServiceChanged():
+            yield from _service(event)
+        case GuestNoted(entry, admin_id):
+            topic = admin_topic(admin_id) if admin_id is not None else group_topic(entry.group_id)
+            yield Notice(topic, (push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)),), (True,))
+        case Expelled(topic, code, reason, but_not):
+            yield Notice(topic, but_not=but_not, close=(code, reason))
+
+
+def _message(event: MessageStored) -> Iterator[Notice]:
+    message = event.message
+    info = render.message_info(message)
+    known = (event.conversation_id, event.rev, message.seq)
+    guest, gid = guest_topic(message.group_id, message.gid), message.gid
+    if message.sender.role is Role.GUEST:
+        own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
+        yield Notice(guest, (own,), (True,), *known, but_not=event.origin)
+        if event.admin_id is not None:
+            data = {"gid": gid, "message_info": info, "unread": event.admin_unread}
+            yield Notice(admin_topic(event.admin_id), (push(codes.PUSH_GUEST_MESSAGE, data),), (False,), *known)
+        return
+    own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
+    yield Notice(admin_topic(message.sender.id), (own,), (True,), *known, but_not=event.origin)
+    data = {"message_info": info, "unread": event.guest_unread}
+    yield Notice(guest, (push(codes.PUSH_ADMIN_MESSAGE, data),), (True,), *known)
+
+
+def _read(event: ReadMoved) -> Iterator[Notice]:
+    known = (event.conversation_id, event.rev)
+    if event.admin_id is not None:
+        desk = {
+            "gid": event.gid,
+            "group_id": event.group_id,
+            "guest_read_seq": event.guest_read_seq,
+            "read_seq": event.admin_read_seq,
+            "unread": event.admin_unread,
+        }
+        yield Notice(admin_topic(event.admin_id), (push(codes.PUSH_READ, desk),), (True,), *known)
+    guest = {
+        "admin_read_seq": event.admin_read_seq,
+        "read_seq": event.guest_read_seq,
+        "unread": event.guest_unread,
+    }
+    topic = guest_topic(event.group_id, event.gid)
+    yield Notice(topic, (push(codes.PUSH_GUEST_READ, guest),), (True,), *known)
+
+
+def _service(event: ServiceChanged) -> Iterator[Notice]:
+    entry, handover = event.entry, event.handover
+    known = (entry.id, entry.rev, entry.last_seq)
+    changed = push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry))
+    handed = render.handed(handover, entry, event.recs) if handover is not None else None
+    if event.was_admin_id is not None and event.was_admin_id != entry.admin_id:
+        frames, part2 = (changed,), (True,)
+        if handover is not None and handover.from_aix == event.was_admin_id:
+            frames, part2 = (push(codes.PUSH_TRANSFERRED, handed), changed), (False, True)
+        yield Notice(admin_topic(event.was_admin_id), frames, part2, *known, follow=Follow.END)
+    if entry.admin_id is not None and handed is not None:
+        arrived = push(codes.PUSH_GUEST_ARRIVED, handed)
+        yield Notice(admin_topic(entry.admin_id), (arrived,), (False,), *known, follow=Follow.BEGIN)
+    state = {**render.standing(event.standing), "reason": entry.reason}
+    topic = guest_topic(entry.group_id, entry.gid)
+    yield Notice(topic, (push(codes.PUSH_GUEST_STATE, state),), (True,), *known)

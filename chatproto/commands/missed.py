@@ -1,0 +1,89 @@
+"""What a connection missed of a conversation, as the pushes that it would have got."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chatproto.bus.notice import Missed
+from chatproto.commands import render
+from chatproto.domain.model import Known, Principal, Role
+from chatproto.services.catchup import CatchUp, Snapshot
+from chatproto.wire import codes
+from chatproto.wire.frame import push
+
+MANY = 200
+"""Where more messages are missing, the client is told to fetch them."""
+
+Frames = Iterator[tuple[bytes, bool]]
+
+
+class MissedNews:
+    """Reads and renders what somebody did not get."""
+
+    def __init__(self, catch_up: CatchUp) -> None:
+        self._catch_up = catch_up
+
+    async def __call__(self, who: Principal, conversation_id: int, known: Known | None) -> Missed:
+        """What *who* missed; *known* None: the conversation came to an admin, and nothing of it is known."""
+        after = known.last_seq if known is not None else None
+        snapshot = await self._catch_up.snapshot(conversation_id, after, limit=MANY)
+        if snapshot is None:
+            return Missed((), None)
+        entry = snapshot.entry
+        now_known = Known(entry.rev, entry.last_seq)
+        if who.person.role is Role.GUEST:
+            if len(snapshot.messages) > MANY:
+                return Missed((), now_known, too_many=True)
+            return Missed(list(_for_guest(snapshot, known)), now_known)
+        if entry.admin_id != who.person.id:
+            return Missed(list(_for_who_lost(snapshot, who)), None)
+        if known is not None and len(snapshot.messages) > MANY:
+            return Missed((), now_known, too_many=True)
+        return Missed(list(_for_admin(snapshot, known)), now_known)
+
+
+def _for_guest(snapshot: Snapshot, known: Known | None) -> Frames:
+    entry = snapshot.entry
+    for message in snapshot.messages:
+        info = render.message_info(message)
+        if message.sender.role is Role.GUEST:
+            yield push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info}), True
+        else:
+            data = {"message_info": info, "unread": entry.guest_unread}
+            yield push(codes.PUSH_ADMIN_MESSAGE, data), True
+    if known is None or entry.step_rev > known.rev:
+        data = {**render.standing(snapshot.standing), "reason": entry.reason}
+        yield push(codes.PUSH_GUEST_STATE, data), True
+    marks = {"admin_read_seq": entry.admin_read_seq, "read_seq": entry.guest_read_seq, "unread": entry.guest_unread}
+    yield push(codes.PUSH_GUEST_READ, marks), True
+
+
+def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
+    entry, handover = snapshot.entry, snapshot.handover
+    if (known is None or entry.step_rev > known.rev) and handover is not None:
+        recent = snapshot.messages[-render.RECENT :]
+        yield push(codes.PUSH_GUEST_ARRIVED, render.handed(handover, entry, recent)), False
+    if known is None:
+        return
+    for message in snapshot.messages:
+        data = {"gid": entry.gid, "message_info": render.message_info(message)}
+        if message.sender.role is Role.GUEST:
+            yield push(codes.PUSH_GUEST_MESSAGE, {**data, "unread": entry.admin_unread}), False
+        else:
+            yield push(codes.PUSH_OWN_MESSAGE, data), True
+    marks = {
+        "gid": entry.gid,
+        "group_id": entry.group_id,
+        "guest_read_seq": entry.guest_read_seq,
+        "read_seq": entry.admin_read_seq,
+        "unread": entry.admin_unread,
+    }
+    yield push(codes.PUSH_READ, marks), True
+
+
+def _for_who_lost(snapshot: Snapshot, who: Principal) -> Frames:
+    entry, handover = snapshot.entry, snapshot.handover
+    if handover is not None and handover.from_aix == who.person.id:
+        recent = snapshot.messages[-render.RECENT :]
+        yield push(codes.PUSH_TRANSFERRED, render.handed(handover, entry, recent)), False
+    yield push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)), True

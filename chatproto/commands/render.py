@@ -1,0 +1,113 @@
+"""The model as docs/protocol.md writes it: entries, messages, the data of replies and pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from chatproto.domain.model import ENDED, Admin, Conversation, Handover, Message, Person, QueuePlace, Standing
+
+Data = dict[str, Any]
+
+RECENT = 20
+"""Messages that ``recs`` holds for whoever gets a guest."""
+
+
+def message_info(message: Message) -> orjson.Fragment:
+    """``message_info``, encoded: the body goes out exactly as it came in."""
+    sender = message.sender
+    head = orjson.dumps(
+        {
+            "gid": message.gid,
+            "group_id": message.group_id,
+            "seq": message.seq,
+            "sender": {"type": sender.role.word, "id": sender.id, "name": sender.name, "avatar": sender.avatar},
+        }
+    )
+    tail = orjson.dumps({"file_type": message.file_type, "cmid": message.cmid, "created_at": message.created_at})
+    return orjson.Fragment(b'%b,"msg":%b,%b' % (head[:-1], message.body.encode(), tail[1:]))
+
+
+def recs(messages: Iterable[Message]) -> Data:
+    """An object ``{seq: message_info}``."""
+    return {str(message.seq): message_info(message) for message in messages}
+
+
+def guest_entry(entry: Conversation) -> Data:
+    """An entry of ``guest_list``, which is also ``guest_info`` and the data of 32099."""
+    return {
+        "gid": entry.gid,
+        "external_id": entry.external_id,
+        "group_id": entry.group_id,
+        "name": entry.guest.name,
+        "avatar": entry.guest.avatar,
+        "online": entry.online,
+        "state": entry.state,
+        "admin_id": None if entry.state == ENDED else entry.admin_id,
+        "unread": entry.admin_unread,
+        "last_seq": entry.last_seq,
+        "read_seq": entry.admin_read_seq,
+        "guest_read_seq": entry.guest_read_seq,
+        "last_message": message_info(entry.last_message) if entry.last_message else None,
+        "last_time": entry.last_time,
+        "queued_at": entry.queued_at,
+        "profile": orjson.Fragment(entry.profile),
+        "context": orjson.Fragment(entry.context),
+    }
+
+
+def guest_list(entries: Iterable[Conversation]) -> Data:
+    return {str(entry.gid): guest_entry(entry) for entry in entries}
+
+
+def admin_entry(admin: Admin) -> Data:
+    """An entry of ``admin_list``, which is also the data of 33099; ``aix`` equals ``admin_id``."""
+    person = admin.person
+    return {
+        "aix": person.id,
+        "admin_id": person.id,
+        "name": person.name,
+        "avatar": person.avatar,
+        "group_id": admin.group_id,
+        "group_name": admin.group_name,
+        "status": admin.status,
+        "guest_count": admin.guest_count,
+        "capacity": admin.capacity,
+    }
+
+
+def admin_list(admins: Iterable[Admin]) -> Data:
+    return {str(admin.person.id): admin_entry(admin) for admin in admins}
+
+
+def admin(person: Person | None) -> Data | None:
+    """An admin as guests see one."""
+    return {"aix": person.id, "name": person.name, "avatar": person.avatar} if person else None
+
+
+def queue(place: QueuePlace | None) -> Data | None:
+    if place is None:
+        return None
+    return {"position": place.position, "waiting": place.waiting, "admins_online": place.admins_online}
+
+
+def standing(standing: Standing) -> Data:
+    """``state``, ``admin`` and ``queue`` of 21000, 22000 and 22099."""
+    return {"state": standing.state, "admin": admin(standing.admin), "queue": queue(standing.queue)}
+
+
+def handed(handover: Handover, entry: Conversation, messages: Iterable[Message]) -> Data:
+    """What 32400, 32401, 32402 and 32020 carry."""
+    return {
+        "gid": entry.gid,
+        "data": {
+            "from_aix": handover.from_aix,
+            "to_aix": handover.to_aix,
+            "note": handover.note,
+            "at": handover.at,
+        },
+        "guest_info": guest_entry(entry),
+        "recs": recs(messages),
+    }

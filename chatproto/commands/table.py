@@ -1,0 +1,163 @@
+"""The command table: api_key → a callable that returns a Deferred (docs/protocol.md).
+
+A command is one entry, made by :func:`command` above its coroutine: number, request type, who may call it,
+whether it may overlap with its neighbours. Two entries with one number fail at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from chatproto.domain.events import Event
+from chatproto.domain.model import Known, Principal, Role
+from chatproto.domain.tokens import Claims, Keyring
+from chatproto.services.assignment import Assignment
+from chatproto.services.guests import Guests
+from chatproto.services.messaging import Messaging
+from chatproto.services.sessions import Sessions
+from chatproto.wire.fields import Limits
+from chatproto.wire.frame import Frame
+
+
+class Newcomers(Protocol):
+    """Counts new anonymous guests per address."""
+
+    def admit(self, address: str) -> None:
+        """:raises TooManyRequests: that address has made too many of them lately."""
+
+
+@dataclass(slots=True)
+class Services:
+    """What commands may use.
+
+    :ivar keyring: replaced when keys are read again.
+    :ivar wall: Unix seconds.
+    :ivar refresh_limit: seconds after the first login for which tokens are renewed; 0 is for ever.
+    """
+
+    sessions: Sessions
+    messaging: Messaging
+    assignment: Assignment
+    guests: Guests
+    keyring: Keyring
+    newcomers: Newcomers
+    wall: Callable[[], float]
+    limits: Limits
+    refresh_limit: float
+    max_page_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who a connection is from now on, and what it knows.
+
+    :ivar claims: of the newest token; None for anonymous guests.
+    """
+
+    principal: Principal
+    claims: Claims | None
+    v: int
+    knows: Mapping[int, Known]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command gives back.
+
+    :ivar events: what is told to others, after the reply has left.
+    :ivar renewed: claims of a token that the reply brings: they extend the connection.
+    :ivar close: code and reason, after the reply.
+    """
+
+    data: Mapping[str, Any]
+    events: Sequence[Event] = ()
+    login: Login | None = None
+    renewed: Claims | None = None
+    close: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of one connection.
+
+    :ivar join: to be awaited by logins before they read what the reply holds: from then on, news is kept.
+    """
+
+    ix: str
+    address: str
+    principal: Principal | None
+    claims: Claims | None
+    services: Services
+    join: Callable[[Principal], Awaitable[None]]
+
+    @property
+    def who(self) -> Principal:
+        """Who calls; logins have nobody."""
+        assert self.principal is not None
+        return self.principal
+
+
+Request = TypeVar("Request")
+
+
+class Decodable(Protocol[Request]):
+    """A request type of :mod:`chatproto.wire.bodies`."""
+
+    def decode(self, frame: Frame, limits: Limits) -> Request: ...
+
+
+class Command:
+    """An entry of the table; calling it decodes the frame and starts the coroutine.
+
+    :ivar role: who may call it; None: it is a login.
+    :ivar overlaps: neighbours of the same kind need not wait for its end.
+    :ivar reads: it has no effect, so its failure never leaves one open.
+    """
+
+    def __init__(
+        self,
+        api_key: int,
+        request: Any,
+        role: Role | None,
+        run: Callable[[Call, Any], Coroutine[Any, Any, Answer]],
+        *,
+        overlaps: bool,
+        reads: bool,
+    ) -> None:
+        self.api_key = api_key
+        self.role = role
+        self.overlaps = overlaps
+        self.reads = reads
+        self._request = request
+        self._run = run
+
+    def __call__(self, call: Call, frame: Frame) -> Deferred[Answer]:
+        return Deferred.fromCoroutine(self._decoded(call, frame))
+
+    async def _decoded(self, call: Call, frame: Frame) -> Answer:
+        return await self._run(call, self._request.decode(frame, call.services.limits))
+
+
+TABLE: dict[int, Command] = {}
+
+
+def command(
+    api_key: int, request: Decodable[Request], role: Role | None, *, overlaps: bool = False, reads: bool = False
+) -> Callable[[Callable[[Call, Request], Coroutine[Any, Any, Answer]]], Command]:
+    """Put the decorated coroutine into the table.
+
+    :raises ValueError: the number is taken.
+    """
+
+    def register(run: Callable[[Call, Request], Coroutine[Any, Any, Answer]]) -> Command:
+        if api_key in TABLE:
+            raise ValueError(f"two commands with api_key {api_key}")
+        entry = Command(api_key, request, role, run, overlaps=overlaps, reads=reads)
+        TABLE[api_key] = entry
+        return entry
+
+    return register

@@ -1,0 +1,239 @@
+"""The connections of this process by topic, and what each of them knows (docs/architecture.md, *Hub*).
+
+A conversation's ``rev`` rises by one with every step, and every notice carries it. A connection that follows a
+conversation gets what is next; what is older is dropped; what is further waits for what precedes it, and when
+that does not come, the hub reads what is missing from the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from chatproto.bus.local import LocalBus
+from chatproto.bus.notice import Follow, Missed, Notice
+from chatproto.connection.state import ConnectionState, Phase
+from chatproto.domain.model import Known, Principal, Role, group_topic
+from chatproto.errors import StorageError
+from chatproto.wire import codes
+from chatproto.wire.frame import push
+
+log = Logger()
+
+PATIENCE = 0.2
+"""Seconds that news may come before what precedes it."""
+
+
+Catch = Callable[[Principal, int, Known | None], Awaitable[Missed]]
+"""(who, conversation_id, what the connection knows; None: nothing) → what it missed."""
+Compare = Callable[[dict[int, int], Sequence[int]], Awaitable[tuple[set[int], dict[int, set[int]]]]]
+"""(revs by conversation, admin ids) → conversations with another rev, and by admin whom the admin serves."""
+
+
+class Hub:
+    """Who is connected here.
+
+    :param catch: reads what a connection missed.
+    :param compare: reads which conversations have moved on.
+    """
+
+    def __init__(self, bus: LocalBus, clock: IReactorTime, catch: Catch, compare: Compare) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._catch = catch
+        self._compare = compare
+        self._topics: dict[str, dict[ConnectionState, None]] = {}
+        self._everybody: dict[ConnectionState, None] = {}
+        bus.attach(self.deliver)
+
+    # Coming and going.
+
+    async def join(self, connection: ConnectionState, principal: Principal) -> None:
+        """Hold the news for a connection that is logging in; returns once none can be missed."""
+        connection.held = []
+        self._everybody[connection] = None
+        for topic in _topics(principal):
+            members = self._topics.setdefault(topic, {})
+            members[connection] = None
+            if len(members) == 1:
+                await self._bus.subscribe(topic)
+
+    def release(self, connection: ConnectionState, knows: Mapping[int, Known]) -> None:
+        """The reply to the login has left: tell what is newer than it."""
+        connection.knows = dict(knows)
+        held, connection.held = connection.held or [], None
+        for notice in held:
+            self._hand(connection, notice)
+
+    def leave(self, connection: ConnectionState, principal: Principal) -> None:
+        """Forget a connection."""
+        connection.held = None
+        self._everybody.pop(connection, None)
+        for topic in _topics(principal):
+            members = self._topics.get(topic, {})
+            members.pop(connection, None)
+            if not members and self._topics.pop(topic, None) is not None:
+                self._bus.unsubscribe(topic)
+
+    def connections(self) -> list[ConnectionState]:
+        """All that are logged in."""
+        return list(self._everybody)
+
+    # News.
+
+    def deliver(self, notice: Notice) -> None:
+        """Tell the connections of the notice's topic."""
+        members = self._topics.get(notice.topic)
+        if members:
+            for connection in tuple(members):
+                if connection.held is not None and notice.close is None:
+                    connection.held.append(notice)
+                else:
+                    self._hand(connection, notice)
+
+    def _hand(self, connection: ConnectionState, notice: Notice) -> None:
+        if notice.close is not None:
+            if connection.ix != notice.but_not:
+                connection.link.close(*notice.close)
+            return
+        conversation_id = notice.conversation_id
+        if conversation_id is None:
+            self._write(connection, notice)
+            return
+        known = connection.knows.get(conversation_id)
+        if known is None:
+            left = connection.left.get(conversation_id, 0) if connection.left else 0
+            if notice.rev > left:
+                self._advance(connection, conversation_id, notice)
+        elif notice.follow is Follow.ASIDE or notice.rev <= known.rev:
+            return
+        elif notice.rev == known.rev + 1 or notice.follow is Follow.BEGIN:
+            self._advance(connection, conversation_id, notice)
+            if connection.early:
+                self._hand_early(connection, conversation_id)
+        else:
+            self._keep_early(connection, conversation_id, notice)
+
+    def _advance(self, connection: ConnectionState, conversation_id: int, notice: Notice) -> None:
+        self._write(connection, notice)
+        follow = notice.follow
+        if follow is Follow.BEGIN or (follow is Follow.KEEP and conversation_id in connection.knows):
+            known = connection.knows.get(conversation_id)
+            last_seq = max(notice.last_seq, known.last_seq) if known else notice.last_seq
+            connection.knows[conversation_id] = Known(notice.rev, last_seq)
+        elif follow is Follow.END:
+            self._forget(connection, conversation_id, notice.rev)
+
+    def _forget(self, connection: ConnectionState, conversation_id: int, rev: int) -> None:
+        """From here on, older news of the conversation would be wrong, newer would not."""
+        connection.knows.pop(conversation_id, None)
+        if connection.left is None:
+            connection.left = {}
+        connection.left[conversation_id] = rev
+
+    def _write(self, connection: ConnectionState, notice: Notice) -> None:
+        principal = connection.principal
+        if connection.phase is Phase.CLOSING or principal is None:
+            return
+        if notice.but_not is not None and notice.but_not in (connection.ix, principal.topic):
+            return
+        given_only = connection.phase is Phase.ADMIN and connection.v < 2
+        for frame, part2 in zip(notice.frames, notice.part2, strict=True):
+            if not (part2 and given_only):
+                connection.push(frame)
+
+    # What came too early, or not at all.
+
+    def _keep_early(self, connection: ConnectionState, conversation_id: int, notice: Notice) -> None:
+        if connection.early is None:
+            connection.early = {}
+        early = connection.early.setdefault(conversation_id, [])
+        early.append(notice)
+        if len(early) == 1:
+            self._clock.callLater(PATIENCE, self._still_early, connection, conversation_id)
+
+    def _hand_early(self, connection: ConnectionState, conversation_id: int) -> None:
+        assert connection.early is not None
+        early = connection.early.pop(conversation_id, [])
+        for notice in sorted(early, key=lambda notice: notice.rev):
+            self._hand(connection, notice)
+
+    def _still_early(self, connection: ConnectionState, conversation_id: int) -> None:
+        if connection.early and conversation_id in connection.early and connection.phase is not Phase.CLOSING:
+            self._start_catching_up(connection, [conversation_id])
+
+    def _start_catching_up(self, connection: ConnectionState, conversation_ids: Iterable[int]) -> None:
+        catching = Deferred.fromCoroutine(self._catch_up(connection, conversation_ids))
+        catching.addErrback(lambda failure: log.failure("a connection could not catch up", failure))
+
+    async def _catch_up(self, connection: ConnectionState, conversation_ids: Iterable[int]) -> None:
+        for conversation_id in conversation_ids:
+            principal, before = connection.principal, connection.knows.get(conversation_id)
+            if principal is None or connection.phase is Phase.CLOSING or connection.held is not None:
+                return
+            try:
+                missed = await self._catch(principal, conversation_id, before)
+            except StorageError:
+                # The next comparison finds the same difference.
+                return
+            if connection.knows.get(conversation_id) != before:
+                continue
+            self._tell_missed(connection, conversation_id, missed)
+
+    def _tell_missed(self, connection: ConnectionState, conversation_id: int, missed: Missed) -> None:
+        if missed.too_many:
+            self.gap(connection)
+        else:
+            frames, part2 = [frame for frame, _ in missed.frames], [flag for _, flag in missed.frames]
+            if connection.principal is not None:
+                self._write(connection, Notice("", tuple(frames), tuple(part2)))
+        if missed.known is not None:
+            connection.knows[conversation_id] = missed.known
+        else:
+            before = connection.knows.get(conversation_id)
+            self._forget(connection, conversation_id, before.rev if before else 0)
+        if connection.early:
+            self._hand_early(connection, conversation_id)
+
+    def gap(self, connection: ConnectionState) -> None:
+        """Say that pushes may have been lost."""
+        number = codes.PUSH_ADMIN_GAP if connection.phase is Phase.ADMIN else codes.PUSH_GUEST_GAP
+        self._write(connection, Notice("", (push(number, {}),), (True,)))
+
+    def gap_everywhere(self) -> None:
+        """This node was given up and is back: say so to all."""
+        for connection in self.connections():
+            self.gap(connection)
+
+    async def compare(self) -> None:
+        """Compare what the connections know with the database; silent loss heals here, every 30 s."""
+        revs: dict[int, int] = {}
+        admins: set[int] = set()
+        everybody = self.connections()
+        for connection in everybody:
+            if connection.principal is not None and connection.principal.person.role is Role.ADMIN:
+                admins.add(connection.principal.person.id)
+            for conversation_id, known in connection.knows.items():
+                revs[conversation_id] = min(known.rev, revs.get(conversation_id, known.rev))
+            connection.left = None
+        if not everybody:
+            return
+        moved, served = await self._compare(revs, sorted(admins))
+        for connection in everybody:
+            principal = connection.principal
+            if principal is None or connection.held is not None:
+                continue
+            behind = {conversation_id for conversation_id in connection.knows if conversation_id in moved}
+            if principal.person.role is Role.ADMIN:
+                behind |= served.get(principal.person.id, set()) - connection.knows.keys()
+            if behind:
+                await self._catch_up(connection, sorted(behind))
+
+
+def _topics(principal: Principal) -> tuple[str, ...]:
+    if principal.person.role is Role.ADMIN:
+        return (principal.topic, group_topic(principal.group_id))
+    return (principal.topic,)
