@@ -28,7 +28,7 @@ class Notice:
 
     :ivar frames: finished pushes, each encoded once for all receivers; may be empty: then only the rev moves.
     :ivar part2: for each frame, whether an admin's client has to know part 2 of the protocol for it.
-    :ivar conversation_id: with *rev* and *last_seq*, what the receivers know after it; None for news of no conversation.
+    :ivar conversation_id: with *rev* and *last_seq*, what receivers know after it; None: news of no conversation.
     :ivar but_not: an ``ix`` or a topic that gets no frame.
     :ivar close: a close code and reason; the connections have to go then.
     """

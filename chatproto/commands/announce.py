@@ -90,7 +90,8 @@ def _service(event: ServiceChanged) -> Iterator[Notice]:
     changed = push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry))
     handed = render.handed(handover, entry, event.recs) if handover is not None else None
     if event.was_admin_id is not None and event.was_admin_id != entry.admin_id:
-        frames, part2 = (changed,), (True,)
+        frames: tuple[bytes, ...] = (changed,)
+        part2: tuple[bool, ...] = (True,)
         if handover is not None and handover.from_aix == event.was_admin_id:
             frames, part2 = (push(codes.PUSH_TRANSFERRED, handed), changed), (False, True)
         yield Notice(admin_topic(event.was_admin_id), frames, part2, *known, follow=Follow.END)

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from chatproto.bus.notice import Follow, Notice, Publish
+from chatproto.clock import Clock
 from chatproto.commands import render
 from chatproto.domain.events import GroupChanged
 from chatproto.domain.model import Admin, QueuePlace, admin_topic, group_topic, guest_topic
@@ -58,7 +58,7 @@ class News:
     :param read: the present state.
     """
 
-    def __init__(self, read: ReadGroup, publish: Publish, clock: IReactorTime) -> None:
+    def __init__(self, read: ReadGroup, publish: Publish, clock: Clock) -> None:
         self._read = read
         self._publish = publish
         self._clock = clock

@@ -102,12 +102,13 @@ class Call:
 
 
 Request = TypeVar("Request")
+Decoded = TypeVar("Decoded", covariant=True)
 
 
-class Decodable(Protocol[Request]):
+class Decodable(Protocol[Decoded]):
     """A request type of :mod:`chatproto.wire.bodies`."""
 
-    def decode(self, frame: Frame, limits: Limits) -> Request: ...
+    def decode(self, frame: Frame, limits: Limits) -> Decoded: ...
 
 
 class Command:

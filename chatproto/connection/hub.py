@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from chatproto.bus.local import LocalBus
 from chatproto.bus.notice import Follow, Missed, Notice
+from chatproto.clock import Clock
 from chatproto.connection.state import ConnectionState, Phase
 from chatproto.domain.model import Known, Principal, Role, group_topic
 from chatproto.errors import StorageError
@@ -40,13 +40,13 @@ class Hub:
     :param compare: reads which conversations have moved on.
     """
 
-    def __init__(self, bus: LocalBus, clock: IReactorTime, catch: Catch, compare: Compare) -> None:
+    def __init__(self, bus: LocalBus, clock: Clock, catch: Catch, compare: Compare) -> None:
         self._bus = bus
         self._clock = clock
         self._catch = catch
         self._compare = compare
         self._topics: dict[str, dict[ConnectionState, None]] = {}
-        self._everybody: dict[ConnectionState, None] = {}
+        self._joined: dict[ConnectionState, Principal] = {}
         bus.attach(self.deliver)
 
     # Coming and going.
@@ -54,7 +54,7 @@ class Hub:
     async def join(self, connection: ConnectionState, principal: Principal) -> None:
         """Hold the news for a connection that is logging in; returns once none can be missed."""
         connection.held = []
-        self._everybody[connection] = None
+        self._joined[connection] = principal
         for topic in _topics(principal):
             members = self._topics.setdefault(topic, {})
             members[connection] = None
@@ -68,11 +68,11 @@ class Hub:
         for notice in held:
             self._hand(connection, notice)
 
-    def leave(self, connection: ConnectionState, principal: Principal) -> None:
-        """Forget a connection."""
+    def leave(self, connection: ConnectionState) -> None:
+        """Forget a connection, if it joined."""
         connection.held = None
-        self._everybody.pop(connection, None)
-        for topic in _topics(principal):
+        principal = self._joined.pop(connection, None)
+        for topic in _topics(principal) if principal is not None else ():
             members = self._topics.get(topic, {})
             members.pop(connection, None)
             if not members and self._topics.pop(topic, None) is not None:
@@ -80,7 +80,7 @@ class Hub:
 
     def connections(self) -> list[ConnectionState]:
         """All that are logged in."""
-        return list(self._everybody)
+        return list(self._joined)
 
     # News.
 
@@ -136,13 +136,14 @@ class Hub:
 
     def _write(self, connection: ConnectionState, notice: Notice) -> None:
         principal = connection.principal
-        if connection.phase is Phase.CLOSING or principal is None:
+        if connection.phase is Phase.CLOSING or principal is None or connection.mute:
             return
         if notice.but_not is not None and notice.but_not in (connection.ix, principal.topic):
             return
         given_only = connection.phase is Phase.ADMIN and connection.v < 2
         for frame, part2 in zip(notice.frames, notice.part2, strict=True):
             if not (part2 and given_only):
+                connection.sent += 1
                 connection.push(frame)
 
     # What came too early, or not at all.

@@ -62,6 +62,8 @@ class ConnectionState:
     :ivar opened_at: seconds of the monotonic clock; so is *last_heard*, of the last frame or pong.
     :ivar principal: who logged in, or None.
     :ivar claims: of the newest token; None for anonymous guests.
+    :ivar who: for the log, also after a log-out.
+    :ivar mute: the token expired: no pushes until a new login.
     :ivar v: 2 where an admin's client said that it knows the pushes of part 2.
     :ivar out: replies owed and the pushes behind them, in order.
     :ivar waiting: commands that have not started; *running* counts those that have, *alone* says that one of them
@@ -70,6 +72,7 @@ class ConnectionState:
     :ivar knows: the conversations that it follows; *left* holds the last rev of those it follows no longer.
     :ivar held: news that came while a login was under way; None outside of one.
     :ivar early: news that came before what precedes it, by conversation.
+    :ivar received: frames so far; *sent* counts those that were sent.
     """
 
     __slots__ = (
@@ -79,6 +82,8 @@ class ConnectionState:
         "phase",
         "principal",
         "claims",
+        "who",
+        "mute",
         "v",
         "opened_at",
         "last_heard",
@@ -103,6 +108,8 @@ class ConnectionState:
         self.phase = Phase.NEW
         self.principal: Principal | None = None
         self.claims: Any = None
+        self.who = "nobody"
+        self.mute = False
         self.v = 1
         self.opened_at = now
         self.last_heard = now
@@ -124,7 +131,7 @@ class ConnectionState:
         slot = Slot()
         if not self.out:
             self.out = deque()
-        self.out.append(slot)  # type: ignore[union-attr]
+        self.out.append(slot)
         return slot
 
     def answer(self, slot: Slot, payload: bytes) -> None:
@@ -142,6 +149,7 @@ class ConnectionState:
         out = self.out
         for place in range(len(out) - 1, 0, -1):
             if out[place].payload is not None:
+                assert isinstance(out, deque)
                 out.insert(place + 1, Slot(payload, push=True))
                 return
         self.link.send(payload, push=True)

@@ -177,9 +177,7 @@ class Assignment:
         )
         return events
 
-    async def lose(
-        self, group_id: int, admin_id: int, first: Callable[[Transaction], Awaitable[None]]
-    ) -> list[Event]:
+    async def lose(self, group_id: int, admin_id: int, first: Callable[[Transaction], Awaitable[None]]) -> list[Event]:
         """An admin is banned or moved to another group by *first*."""
         _, events = await self._decide(
             group_id, Scope(of_admin=admin_id), lambda board: routing.lose(board, admin_id), first=first
@@ -211,9 +209,7 @@ class Assignment:
         )
         return events
 
-    async def drain(
-        self, group_id: int, first: Callable[[Transaction], Awaitable[None]] | None = None
-    ) -> list[Event]:
+    async def drain(self, group_id: int, first: Callable[[Transaction], Awaitable[None]] | None = None) -> list[Event]:
         """Capacity may be free: after *first*, or as the safety net."""
         _, events = await self._decide(group_id, Scope(), routing.drain, first=first)
         return events

@@ -64,9 +64,7 @@ class CatchUp:
         place = await history.queue_place(self._pool, entry.group_id, entry.gid)
         return Snapshot(entry, found, Standing(entry.state, person, place), handover)
 
-    async def moved(
-        self, revs: dict[int, int], admin_ids: Sequence[int]
-    ) -> tuple[set[int], dict[int, set[int]]]:
+    async def moved(self, revs: dict[int, int], admin_ids: Sequence[int]) -> tuple[set[int], dict[int, set[int]]]:
         """Which of these conversations have another rev, and whom each of these admins serves."""
         changed = set(await history.changed_revs(self._pool, revs)) if revs else set()
         served: dict[int, set[int]] = {}
@@ -96,9 +94,12 @@ class CatchUp:
             person, group_id = principal.person, principal.group_id
             if groups.get(group_id, True):
                 found[principal] = (CLOSE_REVOKED, "the group is banned")
-            elif person.role is Role.GUEST and person.id in banned:
-                found[principal] = (CLOSE_REVOKED, "banned")
-            elif person.role is Role.ADMIN and person.id not in homes:
+            elif (
+                person.role is Role.GUEST
+                and person.id in banned
+                or person.role is Role.ADMIN
+                and person.id not in homes
+            ):
                 found[principal] = (CLOSE_REVOKED, "banned")
             elif person.role is Role.ADMIN and homes[person.id] != group_id:
                 found[principal] = (CLOSE_ACCOUNT_CHANGED, "moved to another group")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chatproto import errors
 from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMoved
-from chatproto.domain.model import QUEUED, SERVING, Conversation, Message, Principal, Role, Standing
+from chatproto.domain.model import QUEUED, SERVING, Admin, Conversation, Message, Principal, Role, Standing
 from chatproto.services.assignment import Assignment
 from chatproto.storage import history, marks, people
 from chatproto.storage.journal import CLASH, DUP, MISSING, OTHER, Draft, Journal, Outcome
@@ -140,7 +140,7 @@ class Messaging:
         more = len(found) > page_size or bool(found) and found[-1].seq < conversation.last_seq
         return found[:page_size], more
 
-    async def writers(self, admin_ids: Sequence[int], group_id: int) -> dict[int, people.Admin]:
+    async def writers(self, admin_ids: Sequence[int], group_id: int) -> dict[int, Admin]:
         """``admin_list`` entries of who wrote in a page."""
         return await people.admins(self._pool, group_id, admin_ids) if admin_ids else {}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from chatproto.clock import Clock
 from chatproto.domain.events import Event, GroupChanged, GuestNoted
 from chatproto.domain.model import QUEUED, SERVING
 from chatproto.services.assignment import Assignment
@@ -43,7 +43,7 @@ class Node:
         self,
         pool: Pool,
         assignment: Assignment,
-        clock: IReactorTime,
+        clock: Clock,
         name: str,
         patience: Patience,
         sessions: Callable[[], Sequence[Session]],
@@ -98,7 +98,9 @@ class Node:
 
         self.id = await self._pool.transaction(work)
         self._renewed_at = self._steady_since = now
-        log.warn("this node was given up and is back as node {id} with {count} sessions", id=self.id, count=len(sessions))
+        log.warn(
+            "this node was given up and is back as node {id} with {count} sessions", id=self.id, count=len(sessions)
+        )
         self._returned()
         events: list[Event] = []
         for group_id in {session.group_id for session in sessions}:

@@ -136,18 +136,27 @@ class Sessions:
     # Guests.
 
     async def guest_login(
-        self, claims: GuestClaims | None, guest_token: str | None, group_id: int | None, context: str | None, ix: str
+        self,
+        claims: GuestClaims | None,
+        guest_token: str | None,
+        group_id: int | None,
+        context: str | None,
+        ix: str,
+        current: Principal | None,
     ) -> GuestLogin:
         """21000 with the claims of a token, a guest_token, both, or neither.
 
-        :raises ChatError: as listed for 21000.
+        :param current: who the connection is logged in as: the login has to be by the same guest.
+        :raises ChatError: as listed for 21000; NotPermitted for another identity.
         """
         group_id = await self._group(claims, group_id)
         anonymous = await people.guest_by_token(self._pool, guest_token) if guest_token else None
         if claims is None:
+            self._same(current, group_id, anonymous)
             return await self._anonymous_login(anonymous, guest_token, group_id, context, ix)
-        adopted: list[Event] = []
         known = await people.guest_by_external_id(self._pool, claims.external_id)
+        self._same(current, group_id, known or anonymous)
+        adopted: list[Event] = []
         if anonymous is not None and not anonymous.banned:
             adopted = await self._adopt(anonymous, known, claims.external_id, group_id, ix)
         profile = None if claims.profile is None else orjson.dumps(claims.profile).decode()
@@ -158,6 +167,12 @@ class Sessions:
 
         principal = await self._pool.transaction(work)
         return GuestLogin(principal, "", [*adopted, *await self._noted(principal)])
+
+    def _same(self, current: Principal | None, group_id: int, guest: GuestRecord | None) -> None:
+        if current is None:
+            return
+        if guest is None or current.topic != guest_topic(group_id, guest.person.id):
+            raise errors.NotPermitted()
 
     async def _anonymous_login(
         self, guest: GuestRecord | None, token: str | None, group_id: int, context: str | None, ix: str

@@ -172,8 +172,8 @@ class AssignmentStore:
                 away = d.away, queue_rank = d.queue_rank, queued_at = d.queued_at, reason = d.reason,
                 ended_at = CASE WHEN d.state <> 'ended' THEN NULL WHEN d.step = 1 THEN %s ELSE c.ended_at END,
                 rev = c.rev + d.step, step_rev = CASE WHEN d.step = 1 THEN c.rev + 1 ELSE c.step_rev END
-            FROM jsonb_to_recordset(%s) AS d (id bigint, state text, admin_id bigint, last_admin_id bigint, away boolean,
-                queue_rank smallint, queued_at bigint, reason text, step integer)
+            FROM jsonb_to_recordset(%s) AS d (id bigint, state text, admin_id bigint, last_admin_id bigint,
+                away boolean, queue_rank smallint, queued_at bigint, reason text, step integer)
             WHERE c.id = d.id
             """,
             (board.now, orjson.dumps(rows).decode()),
@@ -181,7 +181,8 @@ class AssignmentStore:
         await self._apply_services(transaction, board, before, moved)
         for thread_id, handover in board.handovers.items():
             await transaction.fetch(
-                "INSERT INTO transfer (conversation_id, from_admin_id, to_admin_id, note, at) VALUES (%s, %s, %s, %s, %s)",
+                "INSERT INTO transfer (conversation_id, from_admin_id, to_admin_id, note, at)"
+                " VALUES (%s, %s, %s, %s, %s)",
                 (thread_id, handover.from_aix, handover.to_aix, handover.note, handover.at),
             )
         entries = await history.by_ids(transaction, [t.id for t in moved])

@@ -43,7 +43,8 @@ def _conversation(row: Sequence[Any]) -> Conversation:
     id_, rev, step_rev, group_id, gid, name, avatar, external_id, online, *middle = row[:23]
     guest = Person(Role.GUEST, gid, name, avatar)
     last = _message(group_id, guest, row[23:]) if row[23] is not None else None
-    return Conversation(id_, rev, step_rev, group_id, guest, external_id, online, *middle, last)
+    entry: tuple[Any, ...] = (id_, rev, step_rev, group_id, guest, external_id, online, *middle, last)
+    return Conversation(*entry)
 
 
 async def by_ids(reader: Reader, ids: Sequence[int]) -> dict[int, Conversation]:

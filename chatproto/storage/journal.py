@@ -15,10 +15,9 @@ from typing import Any
 
 import orjson
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from chatproto.clock import Clock, sleep
 from chatproto.domain.model import Person
 from chatproto.errors import StorageError
 from chatproto.storage.pool import Pool, Transaction
@@ -140,7 +139,7 @@ class Journal:
     """
 
     def __init__(
-        self, batches: Pool, waiters: Pool, clock: IReactorTime, *, timeout: float, batch_size: int, queue_size: int
+        self, batches: Pool, waiters: Pool, clock: Clock, *, timeout: float, batch_size: int, queue_size: int
     ) -> None:
         self._batches = batches
         self._waiters = waiters
@@ -271,7 +270,7 @@ class Journal:
             entry.unknown = entry.unknown or error.applied is None
         if (error.sqlstate or "40")[:2] in ("40", "53", "55", "57", "08"):
             self._queue.extendleft(reversed(batch))
-            await deferLater(self._clock, RETRY_AFTER)
+            await sleep(self._clock, RETRY_AFTER)
             return
         for entry in batch:
             self._settle(entry, error)
@@ -301,7 +300,7 @@ class Journal:
                 result = error
             if self._clock.seconds() + RETRY_AFTER >= entry.deadline:
                 break
-            await deferLater(self._clock, RETRY_AFTER)
+            await sleep(self._clock, RETRY_AFTER)
         self._settle(entry, result)
         if isinstance(result, StorageError) or result.kind != OTHER:
             self.release(draft.thread)

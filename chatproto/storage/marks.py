@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import orjson
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from chatproto.clock import Clock, sleep
 from chatproto.domain.model import Role
 from chatproto.errors import StorageError
 from chatproto.storage.pool import Pool
@@ -57,7 +56,7 @@ class ReadMarks:
     :param timeout: seconds until a mark whose row stays locked is given up.
     """
 
-    def __init__(self, pool: Pool, clock: IReactorTime, *, timeout: float, batch_size: int) -> None:
+    def __init__(self, pool: Pool, clock: Clock, *, timeout: float, batch_size: int) -> None:
         self._pool = pool
         self._clock = clock
         self._timeout = timeout
@@ -87,7 +86,7 @@ class ReadMarks:
                 busy = await self._commit(batch)
                 queue.extend(busy)
                 if busy and len(queue) == len(busy):
-                    await deferLater(self._clock, RETRY_AFTER)
+                    await sleep(self._clock, RETRY_AFTER)
         finally:
             self._running = False
 

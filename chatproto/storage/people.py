@@ -134,9 +134,7 @@ async def become_customer(reader: Reader, gid: int, external_id: str) -> None:
 async def new_anonymous(reader: Reader, token: str) -> GuestRecord:
     [row] = await reader.fetch(f"INSERT INTO guest (shop_id) VALUES (%s) RETURNING {_GUEST}", (SHOP,))
     guest = _guest(*row)
-    await reader.fetch(
-        "INSERT INTO guest_token (hash, guest_id) VALUES (%s, %s)", (token_hash(token), guest.person.id)
-    )
+    await reader.fetch("INSERT INTO guest_token (hash, guest_id) VALUES (%s, %s)", (token_hash(token), guest.person.id))
     return guest
 
 
@@ -147,7 +145,8 @@ async def revoke_tokens(reader: Reader, gid: int) -> None:
 async def open_conversation(reader: Reader, group_id: int, gid: int, context: str | None) -> int:
     """The id of the guest's conversation with the group, made where there is none; None leaves the context."""
     [row] = await reader.fetch(
-        "INSERT INTO conversation (group_id, guest_id, context) VALUES (%(group)s, %(gid)s, coalesce(%(context)s, '{}'))"
+        "INSERT INTO conversation (group_id, guest_id, context)"
+        " VALUES (%(group)s, %(gid)s, coalesce(%(context)s, '{}'))"
         " ON CONFLICT (group_id, guest_id) DO UPDATE SET context = coalesce(%(context)s, conversation.context)"
         " RETURNING id",
         {"group": group_id, "gid": gid, "context": context},

@@ -249,7 +249,8 @@ class Pool:
         if self._waiting:
             self._serve()
         if self._quiet is not None:
-            self._end_if_quiet()
+            # The answer that came last is given before.
+            self._clock.callLater(0, self._end_if_quiet)
 
     def _clean(self, link: Link) -> None:
         """Nobody gets a link with somebody else's transaction open on it."""
@@ -271,7 +272,7 @@ class Pool:
             _log.warn("database lost ({name}): {why}", name=self._name, why=why)
         gone.callback(None)
         if self._quiet is not None:
-            self._end_if_quiet()
+            self._clock.callLater(0, self._end_if_quiet)
 
     def _end_if_quiet(self) -> None:
         quiet = self._quiet

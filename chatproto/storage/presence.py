@@ -147,7 +147,8 @@ _LEFT = """
     AND c.last_seq < (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL)
     AND NOT EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = c.guest_id
                     AND s.group_id = c.group_id AND (s.ended_at IS NULL OR s.ended_at > now_ms() - %(leave)s))
-    AND (SELECT s.started_at FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL) < now_ms() - %(leave)s
+    AND (SELECT s.started_at FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL)
+        < now_ms() - %(leave)s
 """
 
 

@@ -1,0 +1,69 @@
+"""How often somebody may ask: per connection, and per address for new anonymous guests."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from chatproto.connection.state import ConnectionState
+from chatproto.errors import TooManyRequests
+
+MINUTE = 60.0
+
+
+class Rate:
+    """A token bucket in each connection.
+
+    :param rate: requests a second; 0 lifts the limit.
+    :param burst: requests at once.
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+
+    def fill(self, connection: ConnectionState, now: float) -> None:
+        """A new connection has its whole burst."""
+        connection.tokens, connection.tokens_at = self._burst, now
+
+    def take(self, connection: ConnectionState, now: float) -> float:
+        """Count one request; returns 0 where it is allowed, else the seconds until the next one is."""
+        if not self._rate:
+            return 0.0
+        elapsed = max(now - connection.tokens_at, 0.0)
+        connection.tokens = min(connection.tokens + elapsed * self._rate, self._burst)
+        connection.tokens_at = now
+        if connection.tokens < 1:
+            return (1 - connection.tokens) / self._rate
+        connection.tokens -= 1
+        return 0.0
+
+
+class Newcomers:
+    """New anonymous guests per address within the last minute.
+
+    :param most: of one address; 0 lifts the limit.
+    """
+
+    def __init__(self, most: int, seconds: Callable[[], float]) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._seen: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def admit(self, address: str) -> None:
+        """Count one.
+
+        :raises TooManyRequests: the address has made too many.
+        """
+        if not self._most:
+            return
+        now = self._seconds()
+        seen = self._seen.setdefault(address, deque())
+        self._seen.move_to_end(address)
+        while seen and seen[0] <= now - MINUTE:
+            seen.popleft()
+        if len(seen) >= self._most:
+            raise TooManyRequests(retry_after_ms=int((seen[0] + MINUTE - now) * 1000) + 1)
+        seen.append(now)
+        while self._seen and next(iter(self._seen.values()))[-1] <= now - MINUTE:
+            self._seen.popitem(last=False)

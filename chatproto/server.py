@@ -1,0 +1,330 @@
+"""The composition root: builds the parts from a configuration, starts and stops them in order."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, maybeDeferred
+from twisted.logger import Logger
+
+from chatproto.bus.local import LocalBus
+from chatproto.commands.announce import Announcer
+from chatproto.commands.missed import MissedNews
+from chatproto.commands.news import News
+from chatproto.commands.table import Services
+from chatproto.config import Config
+from chatproto.connection.dispatch import Dispatch
+from chatproto.connection.heartbeat import Heartbeat
+from chatproto.connection.hub import Hub
+from chatproto.connection.protocol import ChatFactory
+from chatproto.connection.rate import Newcomers, Rate
+from chatproto.domain.events import GroupChanged
+from chatproto.domain.tokens import load_keyring
+from chatproto.embedded import EmbeddedPostgres
+from chatproto.errors import StartError
+from chatproto.identity import NodeName
+from chatproto.listening import Certificates, endpoint
+from chatproto.services.assignment import Assignment
+from chatproto.services.catchup import CatchUp
+from chatproto.services.guests import Guests
+from chatproto.services.messaging import Messaging
+from chatproto.services.presence import Node, Patience
+from chatproto.services.sessions import Sessions
+from chatproto.storage.assignment import AssignmentStore
+from chatproto.storage.control import Control
+from chatproto.storage.journal import Journal
+from chatproto.storage.marks import ReadMarks
+from chatproto.storage.migrations import migrate
+from chatproto.storage.pool import Pool
+from chatproto.storage.presence import Session
+from chatproto.web.site import make_site
+from chatproto.wire import codes
+from chatproto.wire.fields import Limits
+
+log = Logger()
+
+CHANNEL = "chatproto"
+RENEW_EVERY = 5.0
+COMPARE_EVERY = 30.0
+ROUND_EVERY = 1.0
+
+
+class ChatServer:
+    """One node: everything between the port and the database.
+
+    :param reactor: with a monotonic ``seconds``.
+    :param died: called with one line when the server cannot go on.
+    """
+
+    def __init__(self, config: Config, reactor: Any, died: Callable[[str], None]) -> None:
+        self.config = config
+        self._reactor = reactor
+        self._died = died
+        self._name = NodeName(config.data)
+        self._postgres: EmbeddedPostgres | None = None
+        self._certificates: list[Certificates] = []
+        self._undo: list[Callable[[], Awaitable[object]]] = []
+        self.ports: list[Any] = []
+        self.dsn = ""
+
+    # Start.
+
+    async def start(self) -> None:
+        """Open everything; whatever was opened is closed again when a later step fails.
+
+        :raises StartError: one line that says why.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        self.dsn = config.database or await self._start_postgres()
+        config.data.mkdir(parents=True, exist_ok=True)
+        name = self._name.take()
+        self._undo.append(self._give_back_name)
+        keyring = load_keyring(config)
+        pool = await self._open_pool("general", config.pool_size)
+        batches = await self._open_pool("journal", 1)
+        marks_pool = await self._open_pool("marks", 1)
+        await migrate(pool)
+        self.pool = pool
+        self._build(name, keyring, pool, batches, marks_pool)
+        await self.node.start()
+        self._undo.append(self._leave)
+        control = Control(self.dsn, self._reactor, CHANNEL, self._heard, self._heard_nothing)
+        await control.start()
+        self._undo.append(control.close)
+        self.heartbeat.start()
+        self._undo.append(self.heartbeat.stop)
+        await self._listen()
+
+    async def _start_postgres(self) -> str:
+        self._postgres = EmbeddedPostgres(self.config.data, reactor=self._reactor, died=self._postgres_died)
+        dsn = await self._postgres.start()
+        self._undo.append(self._postgres.stop)
+        return dsn
+
+    async def _open_pool(self, name: str, size: int) -> Pool:
+        config = self.config
+        pool = Pool(
+            self.dsn,
+            clock=self._reactor,
+            size=size,
+            waiting=config.pool_waiting,
+            timeout=config.query_timeout,
+            name=name,
+        )
+        await pool.start()
+        self._undo.append(pool.close)
+        return pool
+
+    def _build(self, name: str, keyring: Any, pool: Pool, batches: Pool, marks_pool: Pool) -> None:
+        config, reactor = self.config, self._reactor
+        grace = int(config.grace * 1000)
+        assignment = Assignment(AssignmentStore(pool, grace=grace))
+        self.journal = Journal(
+            batches,
+            pool,
+            reactor,
+            timeout=config.query_timeout,
+            batch_size=config.batch_size,
+            queue_size=config.queue_size,
+        )
+        marks = ReadMarks(marks_pool, reactor, timeout=config.query_timeout, batch_size=config.batch_size)
+        patience = Patience(grace, _milliseconds(config.service_idle), _milliseconds(config.queue_leave))
+        self.node = Node(pool, assignment, reactor, name, patience, self._live_sessions, self._returned)
+        sessions = Sessions(
+            pool,
+            assignment,
+            self.node,
+            anonymous_guests=config.anonymous_guests,
+            max_connections=config.max_connections_per_identity,
+        )
+        self.catch_up = CatchUp(pool)
+        bus = LocalBus()
+        self.news = News(self.catch_up.group, bus.publish, reactor)
+        self.announce = Announcer(bus.publish, self.news.mark)
+        self.hub = Hub(bus, reactor, MissedNews(self.catch_up), self.catch_up.moved)
+        self.services = Services(
+            sessions=sessions,
+            messaging=Messaging(self.journal, marks, assignment, pool),
+            assignment=assignment,
+            guests=Guests(pool),
+            keyring=keyring,
+            newcomers=Newcomers(config.anonymous_per_minute, reactor.seconds),
+            wall=time.time,
+            limits=Limits(
+                max_url=config.max_url,
+                max_profile=config.max_profile,
+                max_note=config.max_note,
+                max_text=config.max_text,
+                max_body=config.max_body,
+                max_page=config.max_page,
+            ),
+            refresh_limit=config.refresh_limit,
+            max_page_bytes=config.max_page_bytes,
+        )
+        self.dispatch = Dispatch(
+            self.services,
+            self.hub,
+            self.announce,
+            lambda: self.node.alive,
+            reactor,
+            Rate(config.rate, config.burst),
+            language=config.language,
+            timeout=config.query_timeout,
+            max_waiting=config.max_waiting,
+        )
+        self.factory = ChatFactory(config, self.dispatch, reactor, make_site(self._readiness, reactor))
+        self.heartbeat = Heartbeat(reactor, self.factory.connections, config)
+        self.heartbeat.every(RENEW_EVERY, "renewing the lease", self._renew)
+        self.heartbeat.every(ROUND_EVERY, "looking after the cluster", self._look_after_cluster)
+        self.heartbeat.every(ROUND_EVERY, "expiring connections", self._expire)
+        self.heartbeat.every(COMPARE_EVERY, "comparing with the database", self._compare)
+
+    async def _listen(self) -> None:
+        for description in self.config.listen:
+            server, certificates = endpoint(self._reactor, description)
+            if certificates is not None:
+                self._certificates.append(certificates)
+            try:
+                port = await server.listen(self.factory)
+            except Exception as error:
+                raise StartError(f"cannot listen on {description}: {error}") from None
+            self.ports.append(port)
+        self._undo.append(self._close_ports)
+
+    # Jobs.
+
+    async def _renew(self) -> None:
+        self.announce(await self.node.renew())
+        self.dispatch.woken()
+        self.announce(await self.services.sessions.settle_owed())
+
+    async def _look_after_cluster(self) -> None:
+        if self.pool.ready and self.node.alive:
+            self.announce(await self.node.look_after_cluster())
+
+    async def _expire(self) -> None:
+        self.dispatch.expire()
+
+    async def _compare(self) -> None:
+        """Heal what no bus told: other processes, lost news."""
+        if not self.pool.ready:
+            return
+        await self.hub.compare()
+        for group_id in {c.principal.group_id for c in self.hub.connections() if c.principal is not None}:
+            self.news.mark(GroupChanged(group_id, queue=True))
+
+    def _live_sessions(self) -> Sequence[Session]:
+        live = []
+        for connection in self.hub.connections():
+            principal = connection.principal
+            if principal is not None:
+                person = principal.person
+                live.append(Session(connection.ix, person.role, person.id, principal.group_id))
+        return live
+
+    def _returned(self) -> None:
+        self.hub.gap_everywhere()
+
+    # Control: what the command line changed.
+
+    def _heard(self, payload: str) -> None:
+        self._run(self._follow_change(payload), "a change told by the database could not be followed")
+
+    def _heard_nothing(self) -> None:
+        self._heard("{}")
+
+    async def _follow_change(self, payload: str) -> None:
+        """Accounts, groups or capacities were changed by another process: see what became of them."""
+        try:
+            told = json.loads(payload)
+        except ValueError:
+            told = {}
+        await self.hub.compare()
+        principals = {c.principal for c in self.hub.connections() if c.principal is not None}
+        expelled = await self.catch_up.expelled(list(principals))
+        for connection in self.hub.connections():
+            if connection.principal in expelled:
+                connection.link.close(*expelled[connection.principal])
+        groups = {principal.group_id for principal in principals}
+        admins = frozenset(told.get("admins", ()))
+        self.announce([GroupChanged(group_id, admins, queue=True) for group_id in groups])
+
+    def _run(self, work: Any, complaint: str) -> None:
+        Deferred.fromCoroutine(work).addErrback(lambda failure: log.failure(complaint, failure))
+
+    # Life.
+
+    def _readiness(self) -> bool | str:
+        if self.dispatch.draining:
+            return "shutting down"
+        if not self.pool.ready:
+            return "no connection to the database"
+        return True if self.node.alive else "the lease of this node is over"
+
+    def read_again(self) -> None:
+        """HUP: the keys and certificates as they are now; on an error the old ones stay."""
+        try:
+            self.services.keyring = load_keyring(self.config)
+            for certificates in self._certificates:
+                certificates.read_again()
+        except StartError as error:
+            log.error("keys and certificates stay as they were: {error}", error=str(error))
+        else:
+            log.info("keys and certificates were read again")
+
+    def _postgres_died(self, line: str) -> None:
+        log.error("{line}; starting it again", line=line)
+
+        async def again() -> None:
+            assert self._postgres is not None
+            try:
+                await self._postgres.start()
+            except StartError as error:
+                self._died(f"the embedded PostgreSQL does not come back: {error}")
+
+        self._run(again(), "the embedded PostgreSQL could not be started again")
+
+    # Stop, in the reverse order of the start.
+
+    async def stop(self) -> None:
+        """Drain and close everything that was opened."""
+        while self._undo:
+            undo = self._undo.pop()
+            try:
+                await undo()
+            except Exception:
+                log.failure("could not stop cleanly")
+
+    async def _close_ports(self) -> None:
+        """No new connections, then replies for what was received, then 1001 for everybody."""
+        await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
+        drained = self.dispatch.drain()
+        drained.addTimeout(self.config.drain_timeout / 2, self._reactor)
+        try:
+            await drained
+        except TimeoutError:
+            log.warn("some commands were still under way when the drain time was over")
+        self.dispatch.stop()
+        await self.factory.close_all(codes.CLOSE_SHUTTING_DOWN, "shutting down")
+
+    async def _leave(self) -> None:
+        if self.pool.ready:
+            await self.node.stop()
+
+    async def _give_back_name(self) -> None:
+        self._name.give_back()
+
+
+def _milliseconds(seconds: float) -> int | None:
+    """0 seconds is never."""
+    return int(seconds * 1000) if seconds else None

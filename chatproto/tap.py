@@ -1,0 +1,103 @@
+"""``twistd chatproto``: options, start-up lines, signals and exit codes."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from autobahn.websocket import USES_NVX
+from twisted.application.service import Service
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from chatproto import __version__
+from chatproto.config import Config, Options
+from chatproto.errors import StartError
+from chatproto.server import ChatServer
+
+__all__ = ["Options", "makeService"]
+
+log = Logger()
+reactor: Any = installed_reactor
+
+
+def makeService(options: Options) -> Service:
+    """What the twistd plugin asks for."""
+    return ChatService(options.config)
+
+
+class ChatService(Service):
+    """Runs a :class:`~chatproto.server.ChatServer` for as long as twistd runs."""
+
+    name = "chatproto"
+
+    def __init__(self, config: Config) -> None:
+        # Twisted's own is the time of day: a step of the clock would stall or hurry every timer.
+        reactor.seconds = time.monotonic
+        self._config = config
+        self._server = ChatServer(config, reactor, self._died)
+        self._starting: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        super().startService()
+        reactor.callWhenRunning(self._start)
+
+    def _start(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._terminated)
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._server.read_again))
+        self._starting = Deferred.fromCoroutine(self._started())
+
+    def _terminated(self, *_: object) -> None:
+        """Twisted's own handler would make twistd end by the signal; to have drained is a success."""
+        reactor.callFromThread(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        if reactor.running and not reactor._stopped:
+            reactor.stop()
+
+    async def _started(self) -> None:
+        try:
+            await self._server.start()
+        except StartError as error:
+            self._died(f"cannot start: {error}")
+        except Exception as error:
+            log.failure("cannot start")
+            self._died(f"cannot start: {type(error).__name__}: {error}")
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        config = self._config
+        listening = ", ".join(str(port.getHost()) for port in self._server.ports)
+        log.info(
+            "chatproto {version} listens on {listening}; database {database}, bus {bus}, data in {data}, NVX {nvx}",
+            version=__version__,
+            listening=listening,
+            database=config.database_shown,
+            bus=config.bus,
+            data=config.data,
+            nvx="on" if USES_NVX else "off",
+        )
+
+    def _died(self, line: str) -> None:
+        """End with exit code 1, which twistd has no way to ask for."""
+        log.critical("{line}", line=line)
+        print(f"chatproto: {line}", file=sys.__stderr__, flush=True)
+        atexit.register(_exit_failed)
+        self._stop_reactor()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._server.stop())
+
+
+def _exit_failed() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
