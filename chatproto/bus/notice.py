@@ -51,11 +51,13 @@ class Missed:
     :ivar frames: pushes, each with whether a client has to know part 2 for it.
     :ivar known: what the connection knows afterwards; None when it follows the conversation no longer.
     :ivar too_many: so many messages are missing that the client has to fetch them itself.
+    :ivar rev: of the conversation that it follows no longer: what is not newer has been told.
     """
 
     frames: Sequence[tuple[bytes, bool]]
     known: Known | None
     too_many: bool = False
+    rev: int = 0
 
 
 Deliver = Callable[[Notice], None]

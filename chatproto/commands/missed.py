@@ -36,7 +36,7 @@ class MissedNews:
                 return Missed((), now_known, too_many=True)
             return Missed(list(_for_guest(snapshot, known)), now_known)
         if entry.admin_id != who.person.id:
-            return Missed(list(_for_who_lost(snapshot, who)), None)
+            return Missed(list(_for_who_lost(snapshot, who)), None, rev=entry.rev)
         if known is not None and len(snapshot.messages) > MANY:
             return Missed((), now_known, too_many=True)
         return Missed(list(_for_admin(snapshot, known)), now_known)

@@ -8,6 +8,7 @@ that does not come, the hub reads what is missing from the database.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -64,8 +65,9 @@ class Hub:
     def release(self, connection: ConnectionState, knows: Mapping[int, Known]) -> None:
         """The reply to the login has left: tell what is newer than it."""
         connection.knows = dict(knows)
+        early, connection.early = connection.early or {}, None
         held, connection.held = connection.held or [], None
-        for notice in held:
+        for notice in chain(*early.values(), held):
             self._hand(connection, notice)
 
     def leave(self, connection: ConnectionState) -> None:
@@ -178,9 +180,12 @@ class Hub:
             try:
                 missed = await self._catch(principal, conversation_id, before)
             except StorageError:
-                # The next comparison finds the same difference.
+                # The next news of the conversation, or the next comparison, finds the same difference.
+                if connection.early:
+                    connection.early.pop(conversation_id, None)
                 return
-            if connection.knows.get(conversation_id) != before:
+            known = connection.knows.get(conversation_id)
+            if known != before or (known is not None and known == missed.known):
                 continue
             self._tell_missed(connection, conversation_id, missed)
 
@@ -194,8 +199,7 @@ class Hub:
         if missed.known is not None:
             connection.knows[conversation_id] = missed.known
         else:
-            before = connection.knows.get(conversation_id)
-            self._forget(connection, conversation_id, before.rev if before else 0)
+            self._forget(connection, conversation_id, missed.rev)
         if connection.early:
             self._hand_early(connection, conversation_id)
 
