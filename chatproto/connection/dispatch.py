@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -58,6 +58,7 @@ class Dispatch:
     :param alive: False while this node may have been given up: no command starts then.
     :param timeout: seconds from a command's arrival to its reply at the latest.
     :param max_waiting: commands that wait, from which on reading pauses.
+    :param table: api_key → command.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Dispatch:
         language: str,
         timeout: float,
         max_waiting: int,
+        table: Mapping[int, Command] = TABLE,
     ) -> None:
         self._services = services
+        self._table = table
         self._hub = hub
         self._announce = announce
         self._alive = alive
@@ -145,7 +148,7 @@ class Dispatch:
     # Checks, in the order of docs/protocol.md, *Error codes*.
 
     def _admit(self, connection: ConnectionState, frame: Frame, wait: float) -> Command:
-        command = TABLE.get(frame.api_key)
+        command = self._table.get(frame.api_key)
         if command is None:
             raise errors.UnknownCommand()
         if self.draining:
