@@ -325,7 +325,8 @@ class Revs(HubCase):
 
     def test_arrives_while_reading(self) -> None:
         """What was missing comes while it is being read: it is told once."""
-        self.database.gate = gate = Deferred()
+        gate: Deferred[None] = Deferred()
+        self.database.gate = gate
         self.database.missed = [self.missing("5 and 6", rev=6)]
         self.talk(6)
         self.clock.advance(PATIENCE)
