@@ -102,15 +102,11 @@ class Dispatch:
         return connection
 
     def binary(self, connection: ConnectionState) -> None:
+        self._count(connection)
         self._refuse(connection, 0, errors.Malformed())
 
     def text(self, connection: ConnectionState, payload: bytes) -> None:
-        connection.received += 1
-        wait = self._rate.take(connection, self._clock.seconds())
-        if wait:
-            # Nothing more is read until the next request is allowed.
-            connection.link.pause()
-            self._clock.callLater(wait, self._read_on, connection)
+        wait = self._count(connection)
         try:
             frame = parse(payload)
         except BadFrame as bad:
@@ -129,7 +125,6 @@ class Dispatch:
     def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
         principal = connection.principal
         connection.phase = Phase.CLOSING
-        self._stalled.pop(connection, None)
         log.info(
             "connection {ix} of {who} from {address} ended: {code} {reason},"
             " {seconds:.1f} s, {received} in, {sent} out",
@@ -145,6 +140,15 @@ class Dispatch:
         if principal is not None:
             self._end_session(connection, principal)
 
+    def _count(self, connection: ConnectionState) -> float:
+        """Count a frame; past the rate nothing more is read until the next one is allowed, in so many seconds."""
+        connection.received += 1
+        wait = self._rate.take(connection, self._clock.seconds())
+        if wait:
+            connection.link.pause()
+            self._clock.callLater(wait, self._read_on, connection)
+        return wait
+
     # Checks, in the order of docs/protocol.md, *Error codes*.
 
     def _admit(self, connection: ConnectionState, frame: Frame, wait: float) -> Command:
@@ -155,7 +159,9 @@ class Dispatch:
             raise errors.ShuttingDown(retry_after_ms=RETRY_AFTER_MS)
         if command.role is not None:
             principal = connection.principal
-            if principal is None and not connection.waiting and not connection.running:
+            # A login that is under way, or waits, is waited for.
+            idle = not connection.waiting and not connection.running
+            if idle and (principal is None or self._expired(principal)):
                 raise errors.LoginAgain()
             if principal is not None and command.role is not principal.person.role:
                 raise errors.NotPermitted()
@@ -253,9 +259,12 @@ class Dispatch:
 
     def _check_login(self, connection: ConnectionState, command: Command) -> None:
         """Once more, as a login or a log-out may have waited before this command."""
-        if command.role is None:
-            return
         principal = connection.principal
+        if command.role is None:
+            # Somebody was logged in and is no longer: the connection is about to be closed.
+            if principal is None and connection.phase is not Phase.NEW:
+                raise errors.LoginAgain()
+            return
         if principal is None or self._expired(principal):
             raise errors.LoginAgain()
         if command.role is not principal.person.role:
@@ -395,6 +404,9 @@ class Dispatch:
         """A failed login leaves the connection as it was."""
         if connection.principal is None:
             self._hub.leave(connection)
+        elif connection.phase is Phase.CLOSING:
+            # It went away meanwhile, and the login may have begun its session anew.
+            self._end_session(connection, connection.principal)
         elif connection.held is not None:
             self._hub.release(connection, connection.knows)
 
