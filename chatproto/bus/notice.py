@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from chatproto.domain.model import Known
 
@@ -22,8 +23,7 @@ class Follow(IntEnum):
     ASIDE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """News for the connections of a topic.
 
     :ivar frames: finished pushes, each encoded once for all receivers; may be empty: then only the rev moves.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -64,8 +64,7 @@ class Login:
     knows: Mapping[int, Known]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a command gives back.
 
     :ivar events: what is told to others, after the reply has left.
@@ -80,8 +79,7 @@ class Answer:
     close: tuple[int, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request of one connection.
 
     :ivar join: to be awaited by logins before they read what the reply holds: from then on, news is kept.

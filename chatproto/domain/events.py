@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from chatproto.domain.model import Conversation, Handover, Message, Standing
 
 
-@dataclass(frozen=True, slots=True)
-class MessageStored:
+class MessageStored(NamedTuple):
     """A message stands in its conversation.
 
     :ivar rev: of the conversation with this message, as the unread counts are.
@@ -27,8 +27,7 @@ class MessageStored:
     origin: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadMoved:
+class ReadMoved(NamedTuple):
     """Somebody read up to a seq."""
 
     conversation_id: int

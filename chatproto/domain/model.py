@@ -68,8 +68,7 @@ def group_topic(group_id: int) -> str:
     return f"group:{group_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message of a conversation; (group_id, gid, seq) names it.
 
     :ivar body: the JSON text of ``msg``, exactly as it came.
@@ -151,8 +150,7 @@ class QueuePlace:
     admins_online: int
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What a guest is told of the own service: who serves, or the place in the queue."""
 
     state: str

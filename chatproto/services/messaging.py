@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chatproto import errors
 from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMoved
@@ -18,8 +18,7 @@ Content = tuple[int, str]
 """(file_type, the JSON text of msg)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """A message that stands; *dup* where it stood before."""
 
     message: Message

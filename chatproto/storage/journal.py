@@ -10,8 +10,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from twisted.internet.defer import Deferred
@@ -41,8 +40,7 @@ Thread = tuple[int, int]
 """(group_id, gid): names a conversation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A message on its way into the journal.
 
     :ivar body: the JSON text of ``msg``.
@@ -61,8 +59,7 @@ class Draft:
         return (self.group_id, self.gid)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a draft; the fields of ``append_messages``.
 
     ``kind`` is stored, dup, clash, other or missing. *state* and *admin_id* are those of the conversation at
@@ -127,7 +124,7 @@ async def append(transaction: Transaction, draft: Draft) -> Outcome:
     await transaction.fetch(LOCK, draft.thread)
     batch = orjson.dumps([_row(0, draft, stored_cmid(draft.cmid))]).decode()
     [row] = await transaction.fetch(APPEND, (batch, True))
-    return Outcome(*row[1:])
+    return Outcome._make(row[1:])
 
 
 class Journal:
@@ -234,7 +231,7 @@ class Journal:
             return
         outcomes: list[Outcome | None] = [None] * len(batch)
         for place, *fields in answers:
-            outcomes[place] = Outcome(*fields)
+            outcomes[place] = Outcome._make(fields)
         again = []
         for entry, outcome in zip(batch, outcomes, strict=True):
             assert outcome is not None
@@ -293,7 +290,7 @@ class Journal:
         while True:
             try:
                 row = await self._waiters.transaction(work)
-                result = Outcome(*row[1:])
+                result = Outcome._make(row[1:])
                 break
             except StorageError as error:
                 entry.unknown = entry.unknown or error.applied is None
@@ -310,4 +307,7 @@ class Journal:
         if isinstance(result, StorageError):
             entry.fail(result)
         else:
+            if entry.unknown and result.kind == DUP:
+                # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
+                result = replace(result, kind=STORED)
             entry.done.callback(result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from twisted.internet.defer import Deferred
@@ -27,8 +27,7 @@ RETRY_AFTER = 0.05
 """Seconds until a mark whose row was locked is tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(NamedTuple):
     """What became of a mark: *kind* is moved, same, denied or missing; the rest is as it stands afterwards."""
 
     kind: str

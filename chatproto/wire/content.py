@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -12,8 +13,7 @@ from chatproto.wire.fields import Limits, is_missing
 from chatproto.wire.frame import Frame, as_integer
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A message that may be stored.
 
     :ivar file_type: index into :data:`~chatproto.wire.codes.KINDS`.
