@@ -23,11 +23,14 @@ class Announcer:
         self._news = news
 
     def __call__(self, events: Iterable[Event]) -> None:
+        found: list[Notice] = []
         for event in events:
             if isinstance(event, GroupChanged):
                 self._news(event)
             else:
-                self._publish(list(notices(event)))
+                found.extend(notices(event))
+        if found:
+            self._publish(found)
 
 
 def notices(event: Event) -> Iterator[Notice]:

@@ -85,7 +85,6 @@ class News:
         telling.addErrback(lambda failure: log.failure("the news of group {id} failed", failure, id=group_id))
 
     async def _tell(self, group_id: int, group: _Group) -> None:
-        group.told_at = self._clock.seconds()
         conversations, admins, queue = group.conversations, group.admins, group.queue
         group.conversations, group.admins, group.queue = set(), set(), False
         try:
@@ -96,8 +95,10 @@ class News:
             group.queue = group.queue or queue
         else:
             self._publish(list(self._notices(group_id, group, state)))
-        group.running = False
-        self._schedule(group_id, group)
+        finally:
+            group.told_at = self._clock.seconds()
+            group.running = False
+            self._schedule(group_id, group)
 
     def _notices(self, group_id: int, group: _Group, state: GroupView) -> list[Notice]:
         topic = group_topic(group_id)

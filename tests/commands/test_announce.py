@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from chatproto.bus.notice import Follow, Notice
+from chatproto.commands import render
+from chatproto.commands.announce import Announcer, notices
+from chatproto.domain.events import (
+    Event,
+    Expelled,
+    GroupChanged,
+    GuestNoted,
+    MessageStored,
+    ReadMoved,
+    ServiceChanged,
+)
+from chatproto.domain.model import (
+    ENDED,
+    NEW,
+    QUEUED,
+    SERVING,
+    Handover,
+    Message,
+    QueuePlace,
+    Standing,
+    admin_topic,
+    group_topic,
+    guest_topic,
+)
+from chatproto.wire.codes import GIVEN_PUSHES
+from tests.commands.samples import ANN, BOB, GID, GROUP, TALK, conversation, message, pushes, read
+
+ANN_S, BOB_S, GROUP_S, GUEST_S = admin_topic(ANN.id), admin_topic(BOB.id), group_topic(GROUP), guest_topic(GROUP, GID)
+
+
+class Case(SynchronousTestCase):
+    def told(self, event: Event) -> list[tuple[str, list[int]]]:
+        """(topic, numbers of the pushes) in their order; only the given document's are not of part 2."""
+        found = []
+        for notice in notices(event):
+            numbers = [number for number, _, _ in pushes(notice)]
+            for number, _, part2 in pushes(notice):
+                self.assertEqual(part2, number not in GIVEN_PUSHES)
+            found.append((notice.topic, numbers))
+        return found
+
+    def to(self, topic: str, event: Event) -> Notice:
+        """The one notice for a topic."""
+        [found] = [notice for notice in notices(event) if notice.topic == topic]
+        return found
+
+
+class Messages(Case):
+    def stored(self, sent: Message, admin_id: int | None = ANN.id, state: str = SERVING) -> MessageStored:
+        return MessageStored(TALK, 41, state, admin_id, sent, 3, 4, "phone")
+
+    def test_of_guest(self) -> None:
+        """The serving admin gets 32399 with what is unread, the guest's other tabs 22398."""
+        event = self.stored(message(26))
+        self.assertEqual(self.told(event), [(GUEST_S, [22398]), (ANN_S, [32399])])
+        info = read(render.message_info(message(26)))
+        desk, tab = self.to(ANN_S, event), self.to(GUEST_S, event)
+        self.assertEqual(pushes(desk), [(32399, {"gid": GID, "message_info": info, "unread": 3}, False)])
+        self.assertEqual(pushes(tab), [(22398, {"message_info": info}, True)])
+        self.assertEqual((desk.but_not, tab.but_not), (None, "phone"))
+
+    def test_of_unserved_guest(self) -> None:
+        """While nobody serves, no admin gets the message."""
+        for state in (QUEUED, ENDED, NEW):
+            self.assertEqual(self.told(self.stored(message(26), None, state)), [(GUEST_S, [22398])])
+
+    def test_of_admin(self) -> None:
+        """The guest gets 22399 with what is unread, the admin's other connections 32398."""
+        event = self.stored(message(26, ANN))
+        self.assertEqual(self.told(event), [(ANN_S, [32398]), (GUEST_S, [22399])])
+        info = read(render.message_info(message(26, ANN)))
+        desk, guest = self.to(ANN_S, event), self.to(GUEST_S, event)
+        self.assertEqual(pushes(desk), [(32398, {"gid": GID, "message_info": info}, True)])
+        self.assertEqual(pushes(guest), [(22399, {"message_info": info, "unread": 4}, True)])
+        self.assertEqual((desk.but_not, guest.but_not), ("phone", None))
+
+    def test_after_the_end(self) -> None:
+        """A message to whose service has ended is delivered, and shown on the sender's other connections."""
+        event = self.stored(message(26, BOB), None, ENDED)
+        self.assertEqual(self.told(event), [(BOB_S, [32398]), (GUEST_S, [22399])])
+
+    def test_place(self) -> None:
+        """Each carries its place, so that nobody is told twice or out of order; nobody follows by it."""
+        for sent in (message(26), message(26, ANN)):
+            for notice in notices(self.stored(sent)):
+                place = (notice.conversation_id, notice.rev, notice.last_seq, notice.follow)
+                self.assertEqual(place, (TALK, 41, 26, Follow.KEEP))
+
+
+class ReadMarks(Case):
+    event = ReadMoved(TALK, GROUP, GID, 41, ANN.id, 21, 22, 2, 1)
+    unserved = ReadMoved(TALK, GROUP, GID, 41, None, 21, 22, 2, 1)
+
+    def test_both(self) -> None:
+        """Both sides see how far each has read, and what is left to themselves."""
+        self.assertEqual(self.told(self.event), [(ANN_S, [32299]), (GUEST_S, [22299])])
+        [(_, desk, _)] = pushes(self.to(ANN_S, self.event))
+        self.assertEqual(desk, {"gid": GID, "group_id": GROUP, "guest_read_seq": 22, "read_seq": 21, "unread": 2})
+        [(_, tab, _)] = pushes(self.to(GUEST_S, self.event))
+        self.assertEqual(tab, {"admin_read_seq": 21, "read_seq": 22, "unread": 1})
+
+    def test_nobody_serves(self) -> None:
+        """Without an admin only the guest's tabs are told."""
+        self.assertEqual(self.told(self.unserved), [(GUEST_S, [22299])])
+
+    def test_place(self) -> None:
+        """A read mark is a step of the conversation, and no message."""
+        for notice in notices(self.event):
+            self.assertEqual((notice.conversation_id, notice.rev, notice.last_seq), (TALK, 41, 0))
+            self.assertIsNone(notice.but_not)
+
+
+class Services(Case):
+    def test_assigned(self) -> None:
+        """Who gets a guest has 32401, from nobody; the guest has 22099 with the admin."""
+        handover = Handover(None, ANN.id, None, 99)
+        event = ServiceChanged(conversation(), Standing(SERVING, ANN, None), None, [message(25)], handover)
+        self.assertEqual(self.told(event), [(ANN_S, [32401]), (GUEST_S, [22099])])
+        desk, guest = self.to(ANN_S, event), self.to(GUEST_S, event)
+        [(_, arrived, _)] = pushes(desk)
+        self.assertEqual(arrived, read(render.handed(handover, conversation(), [message(25)])))
+        self.assertIsNone(arrived["data"]["from_aix"])
+        [(_, state, _)] = pushes(guest)
+        self.assertEqual(state, {**render.standing(Standing(SERVING, ANN, None)), "reason": "assigned"})
+        self.assertEqual((desk.follow, guest.follow), (Follow.BEGIN, Follow.KEEP))
+        for notice in (desk, guest):
+            self.assertEqual((notice.conversation_id, notice.rev, notice.last_seq), (TALK, 40, 25))
+
+    def test_transferred(self) -> None:
+        """The handing admin has 32402 and the entry, the receiver 32401, all with the same data; the guest 22099."""
+        handover = Handover(BOB.id, ANN.id, "wants a refund", 99)
+        entry = conversation(reason="transferred")
+        event = ServiceChanged(entry, Standing(SERVING, ANN, None), BOB.id, [message(25)], handover)
+        self.assertEqual(self.told(event), [(BOB_S, [32402, 32099]), (ANN_S, [32401]), (GUEST_S, [22099])])
+        handing, receiving, guest = (self.to(topic, event) for topic in (BOB_S, ANN_S, GUEST_S))
+        [(_, gone, _), (_, changed, _)] = pushes(handing)
+        [(_, arrived, _)] = pushes(receiving)
+        self.assertEqual(gone, arrived)
+        self.assertEqual(gone["data"], {"from_aix": 8, "to_aix": 7, "note": "wants a refund", "at": 99})
+        self.assertEqual(changed, read(render.guest_entry(entry)))
+        self.assertEqual((handing.follow, receiving.follow), (Follow.END, Follow.BEGIN))
+        [(_, state, _)] = pushes(guest)
+        self.assertEqual(state["reason"], "transferred")
+        self.assertNotIn("refund", str(state))
+
+    def test_lost_to_another(self) -> None:
+        """Whose guest the server gave to a colleague has the entry, but no 32402: nobody transferred."""
+        handover = Handover(None, ANN.id, None, 99)
+        event = ServiceChanged(conversation(), Standing(SERVING, ANN, None), BOB.id, [], handover)
+        self.assertEqual(self.told(event), [(BOB_S, [32099]), (ANN_S, [32401]), (GUEST_S, [22099])])
+        self.assertEqual(self.to(BOB_S, event).follow, Follow.END)
+
+    def test_ended(self) -> None:
+        """Who served has the entry, the guest the reason."""
+        for reason in ("ended_by_admin", "ended_by_guest", "timeout", "banned"):
+            entry = conversation(state=ENDED, admin_id=None, ended_at=9, reason=reason)
+            event = ServiceChanged(entry, Standing(ENDED, None, None), ANN.id)
+            self.assertEqual(self.told(event), [(ANN_S, [32099]), (GUEST_S, [22099])])
+            desk = self.to(ANN_S, event)
+            self.assertEqual(desk.follow, Follow.END)
+            self.assertEqual(pushes(desk)[0][1]["state"], "ended")
+            [(_, state, _)] = pushes(self.to(GUEST_S, event))
+            self.assertEqual(state, {"state": "ended", "admin": None, "queue": None, "reason": reason})
+
+    def test_queued(self) -> None:
+        """A guest who waits is told the place; no admin by this way (the group's news does it)."""
+        entry = conversation(state=QUEUED, admin_id=None, queued_at=5, reason="started")
+        event = ServiceChanged(entry, Standing(QUEUED, None, QueuePlace(2, 2, 1)), None)
+        self.assertEqual(self.told(event), [(GUEST_S, [22099])])
+        [(_, state, _)] = pushes(self.to(GUEST_S, event))
+        self.assertEqual(
+            state,
+            {
+                "state": "queued",
+                "admin": None,
+                "queue": {"position": 2, "waiting": 2, "admins_online": 1},
+                "reason": "started",
+            },
+        )
+
+    def test_put_back(self) -> None:
+        """Whose admin is lost and who waits again: the admin's connections, if any, see the entry."""
+        entry = conversation(state=QUEUED, admin_id=None, queued_at=5, reason="admin_lost")
+        event = ServiceChanged(entry, Standing(QUEUED, None, QueuePlace(1, 1, 0)), ANN.id)
+        self.assertEqual(self.told(event), [(ANN_S, [32099]), (GUEST_S, [22099])])
+
+
+class Others(Case):
+    def test_noted(self) -> None:
+        """Another context, on line or off line: who serves sees the entry, else all admins of the group."""
+        for admin_id, topic in ((ANN.id, ANN_S), (None, GROUP_S)):
+            event = GuestNoted(conversation(online=False), admin_id)
+            self.assertEqual(self.told(event), [(topic, [32099])])
+            notice = self.to(topic, event)
+            self.assertEqual(pushes(notice)[0][1], read(render.guest_entry(conversation(online=False))))
+            # No step of the conversation: a rev would make the hub drop it.
+            self.assertIsNone(notice.conversation_id)
+
+    def test_expelled(self) -> None:
+        """Connections that have to go are told by the close alone; the one that stays is named."""
+        self.assertEqual(
+            list(notices(Expelled(GUEST_S, 4000, "you are a customer now", but_not="tab"))),
+            [Notice(GUEST_S, but_not="tab", close=(4000, "you are a customer now"))],
+        )
+
+
+class Announcing(SynchronousTestCase):
+    def test_commit(self) -> None:
+        """All of a commit goes to the bus at once and in order; what groups are told goes to the news."""
+        published: list[list[str]] = []
+        marked: list[GroupChanged] = []
+
+        def publish(found: Sequence[Notice]) -> None:
+            published.append([notice.topic for notice in found])
+
+        announce = Announcer(publish, marked.append)
+        group = GroupChanged(GROUP, frozenset([ANN.id]), queue=True)
+        taken = ServiceChanged(conversation(), Standing(SERVING, ANN, None), None, [], Handover(None, ANN.id, None, 9))
+        stored = MessageStored(TALK, 41, SERVING, ANN.id, message(26, ANN), 0, 1, "phone")
+        announce([taken, group, stored, Expelled(GUEST_S, 4001, "banned")])
+        self.assertEqual(published, [[ANN_S, GUEST_S, ANN_S, GUEST_S, GUEST_S]])
+        self.assertEqual(marked, [group])
+        announce([])
+        announce([group])
+        self.assertEqual(len(published), 1)
+        self.assertEqual(marked, [group, group])
