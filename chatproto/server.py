@@ -21,6 +21,7 @@ from chatproto.connection.heartbeat import Heartbeat
 from chatproto.connection.hub import Hub
 from chatproto.connection.protocol import ChatFactory
 from chatproto.connection.rate import Newcomers, Rate
+from chatproto.demo import Demo, seed_demo
 from chatproto.domain.events import GroupChanged
 from chatproto.domain.tokens import load_keyring
 from chatproto.embedded import EmbeddedPostgres
@@ -29,6 +30,7 @@ from chatproto.identity import NodeName
 from chatproto.listening import Certificates, endpoint
 from chatproto.services.assignment import Assignment
 from chatproto.services.catchup import CatchUp
+from chatproto.services.control import Control as Office
 from chatproto.services.guests import Guests
 from chatproto.services.messaging import Messaging
 from chatproto.services.presence import Node, Patience
@@ -40,13 +42,13 @@ from chatproto.storage.marks import ReadMarks
 from chatproto.storage.migrations import migrate
 from chatproto.storage.pool import Pool
 from chatproto.storage.presence import Session
+from chatproto.storage.registry import CHANNEL
 from chatproto.web.site import make_site
 from chatproto.wire import codes
 from chatproto.wire.fields import Limits
 
 log = Logger()
 
-CHANNEL = "chatproto"
 RENEW_EVERY = 5.0
 COMPARE_EVERY = 30.0
 ROUND_EVERY = 1.0
@@ -69,6 +71,7 @@ class ChatServer:
         self._undo: list[Callable[[], Awaitable[object]]] = []
         self.ports: list[Any] = []
         self.dsn = ""
+        self.demo: Demo | None = None
 
     # Start.
 
@@ -103,6 +106,8 @@ class ChatServer:
         self._undo.append(control.close)
         self.heartbeat.start()
         self._undo.append(self.heartbeat.stop)
+        if config.demo:
+            self.demo = await seed_demo(Office(pool, self.assignment))
         await self._listen()
 
     async def _start_postgres(self) -> str:
@@ -128,7 +133,7 @@ class ChatServer:
     def _build(self, name: str, keyring: Any, pool: Pool, batches: Pool, marks_pool: Pool) -> None:
         config, reactor = self.config, self._reactor
         grace = int(config.grace * 1000)
-        assignment = Assignment(AssignmentStore(pool, grace=grace))
+        self.assignment = assignment = Assignment(AssignmentStore(pool, grace=grace))
         self.journal = Journal(
             batches,
             pool,
@@ -190,6 +195,7 @@ class ChatServer:
         self.heartbeat.every(COMPARE_EVERY, "comparing with the database", self._compare)
 
     async def _listen(self) -> None:
+        self._undo.append(self._close_ports)
         for description in self.config.listen:
             server, certificates = endpoint(self._reactor, description)
             if certificates is not None:
@@ -199,7 +205,6 @@ class ChatServer:
             except Exception as error:
                 raise StartError(f"cannot listen on {description}: {error}") from None
             self.ports.append(port)
-        self._undo.append(self._close_ports)
 
     # Jobs.
 
@@ -315,6 +320,8 @@ class ChatServer:
         except TimeoutError:
             log.warn("some commands were still under way when the drain time was over")
         self.dispatch.stop()
+        self.news.stop()
+        self.hub.stop()
         await self.factory.close_all(codes.CLOSE_SHUTTING_DOWN, "shutting down")
 
     async def _leave(self) -> None:

@@ -309,5 +309,5 @@ class Journal:
         else:
             if entry.unknown and result.kind == DUP:
                 # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
-                result = replace(result, kind=STORED)
+                result = result._replace(kind=STORED)
             entry.done.callback(result)
