@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chatproto.bus.notice import Follow, Notice, Publish
-from chatproto.clock import Clock
+from chatproto.clock import Clock, Timers
 from chatproto.commands import render
 from chatproto.domain.events import GroupChanged
 from chatproto.domain.model import Admin, QueuePlace, admin_topic, group_topic, guest_topic
@@ -62,6 +62,7 @@ class News:
         self._read = read
         self._publish = publish
         self._clock = clock
+        self._timers = Timers(clock)
         self._groups: dict[int, _Group] = {}
 
     def mark(self, changed: GroupChanged) -> None:
@@ -72,13 +73,17 @@ class News:
         group.queue = group.queue or changed.queue
         self._schedule(changed.group_id, group)
 
+    def stop(self) -> None:
+        """Tell nothing any more."""
+        self._timers.stop()
+
     def _schedule(self, group_id: int, group: _Group) -> None:
         if group.running or not group.dirty:
             return
         group.running = True
         # Never at once: what one commit changes, and its reply, comes first.
         delay = max(group.told_at + EVERY - self._clock.seconds(), 0)
-        self._clock.callLater(delay, self._start, group_id, group)
+        self._timers.call(delay, self._start, group_id, group)
 
     def _start(self, group_id: int, group: _Group) -> None:
         telling = Deferred.fromCoroutine(self._tell(group_id, group))
@@ -139,7 +144,7 @@ class News:
         if wait > 0:
             if not group.places_due:
                 group.places_due = True
-                self._clock.callLater(wait, self._tell_places, group_id, group)
+                self._timers.call(wait, self._tell_places, group_id, group)
             return []
         group.places_at = now
         different = {gid: place for gid, place in places.items() if group.places.get(gid) != place}

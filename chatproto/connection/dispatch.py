@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatproto import errors
-from chatproto.clock import Clock, Timer
+from chatproto.clock import Clock, Timer, Timers
 from chatproto.commands import admin, guest, session  # noqa: F401  (they fill the table)
 from chatproto.commands.table import TABLE, Answer, Call, Command, Login, Services
 from chatproto.connection.hub import Hub
@@ -87,6 +87,7 @@ class Dispatch:
         self._max_waiting = max_waiting
         self._by_deadline: deque[_Work] = deque()
         self._timer: Timer | None = None
+        self._pauses = Timers(clock)
         self._stalled: dict[ConnectionState, None] = {}
         self._under_way = 0
         self._ending: set[Deferred[None]] = set()
@@ -146,7 +147,7 @@ class Dispatch:
         wait = self._rate.take(connection, self._clock.seconds())
         if wait:
             connection.link.pause()
-            self._clock.callLater(wait, self._read_on, connection)
+            self._pauses.call(wait, self._read_on, connection)
         return wait
 
     # Checks, in the order of docs/protocol.md, *Error codes*.
@@ -456,7 +457,8 @@ class Dispatch:
         return done
 
     def stop(self) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
+        self._pauses.stop()
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from chatproto.bus.local import LocalBus
 from chatproto.bus.notice import Follow, Missed, Notice
-from chatproto.clock import Clock
+from chatproto.clock import Clock, Timers
 from chatproto.connection.state import ConnectionState, Phase
 from chatproto.domain.model import Known, Principal, Role, group_topic
 from chatproto.errors import StorageError
@@ -43,7 +43,7 @@ class Hub:
 
     def __init__(self, bus: LocalBus, clock: Clock, catch: Catch, compare: Compare) -> None:
         self._bus = bus
-        self._clock = clock
+        self._timers = Timers(clock)
         self._catch = catch
         self._compare = compare
         self._topics: dict[str, dict[ConnectionState, None]] = {}
@@ -83,6 +83,10 @@ class Hub:
     def connections(self) -> list[ConnectionState]:
         """All that are logged in."""
         return list(self._joined)
+
+    def stop(self) -> None:
+        """Wait for no news any more."""
+        self._timers.stop()
 
     # News.
 
@@ -156,7 +160,7 @@ class Hub:
         early = connection.early.setdefault(conversation_id, [])
         early.append(notice)
         if len(early) == 1:
-            self._clock.callLater(PATIENCE, self._still_early, connection, conversation_id)
+            self._timers.call(PATIENCE, self._still_early, connection, conversation_id)
 
     def _hand_early(self, connection: ConnectionState, conversation_id: int) -> None:
         assert connection.early is not None
