@@ -196,6 +196,7 @@ class ChatServer:
 
     async def _listen(self) -> None:
         self._undo.append(self._close_ports)
+        self._undo.append(self._close_ports)
         for description in self.config.listen:
             server, certificates = endpoint(self._reactor, description)
             if certificates is not None:
