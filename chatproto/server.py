@@ -52,6 +52,8 @@ log = Logger()
 RENEW_EVERY = 5.0
 COMPARE_EVERY = 30.0
 ROUND_EVERY = 1.0
+MOMENT = 0.25
+"""Seconds that a part has to stop in when the drain time is over."""
 
 
 class ChatServer:
@@ -100,7 +102,7 @@ class ChatServer:
         self.pool = pool
         self._build(name, keyring, pool, batches, marks_pool)
         await self.node.start()
-        self._undo.append(self._leave)
+        self._undo += [self._leave, self._flushed]
         control = Control(self.dsn, self._reactor, CHANNEL, self._heard, self._heard_nothing)
         await control.start()
         self._undo.append(control.close)
@@ -195,7 +197,6 @@ class ChatServer:
         self.heartbeat.every(COMPARE_EVERY, "comparing with the database", self._compare)
 
     async def _listen(self) -> None:
-        self._undo.append(self._close_ports)
         self._undo.append(self._close_ports)
         for description in self.config.listen:
             server, certificates = endpoint(self._reactor, description)
@@ -303,16 +304,30 @@ class ChatServer:
     # Stop, in the reverse order of the start.
 
     async def stop(self) -> None:
-        """Drain and close everything that was opened."""
+        """Drain and close everything that was opened, within the drain time.
+
+        A step that takes longer (a frozen database, say) is left alone, and the next one has a moment of its own.
+        """
+        until = self._reactor.seconds() + self.config.drain_timeout
         while self._undo:
-            undo = self._undo.pop()
+            step = Deferred.fromCoroutine(self._undone(self._undo.pop()))
+            step.addTimeout(max(until - self._reactor.seconds(), MOMENT), self._reactor)
             try:
-                await undo()
-            except Exception:
-                log.failure("could not stop cleanly")
+                await step
+            except TimeoutError:
+                log.warn("a part did not stop in time")
+
+    async def _undone(self, undo: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await undo()
+        except Exception:
+            log.failure("could not stop cleanly")
 
     async def _close_ports(self) -> None:
-        """No new connections, then replies for what was received, then 1001 for everybody."""
+        """No new connections, then replies for what was received, then 1001 for everybody.
+
+        Commands get at most half of the drain time, so that peers have some of it to answer the close.
+        """
         await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
         drained = self.dispatch.drain()
         drained.addTimeout(self.config.drain_timeout / 2, self._reactor)
@@ -323,7 +338,11 @@ class ChatServer:
         self.dispatch.stop()
         self.news.stop()
         self.hub.stop()
-        await self.factory.close_all(codes.CLOSE_SHUTTING_DOWN, "shutting down")
+        patience = self.config.drain_timeout / 4
+        await self.factory.close_all(codes.CLOSE_SHUTTING_DOWN, "shutting down", patience)
+
+    async def _flushed(self) -> None:
+        await self.journal.idle()
 
     async def _leave(self) -> None:
         if self.pool.ready:

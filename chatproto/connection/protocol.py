@@ -504,12 +504,12 @@ class ChatFactory(WebSocketServerFactory):
         options["_common"] = {**vars(ChatProtocol), **options}
         return type(protocol.__name__, (protocol,), options)
 
-    def close_all(self, code: int, reason: str) -> Deferred[None]:
-        """Close every connection; fires when none is left, soon after :data:`CLOSE_TIMEOUT` at the latest."""
+    def close_all(self, code: int, reason: str, patience: float = CLOSE_TIMEOUT) -> Deferred[None]:
+        """Close every connection; fires when none is left, soon after *patience* seconds at the latest."""
         if not self.connections:
             return succeed(None)
         gone: Deferred[None] = Deferred()
-        late = self.clock.callLater(CLOSE_TIMEOUT, self._abort_all)
+        late = self.clock.callLater(patience, self._abort_all)
 
         def stop_waiting(result: None) -> None:
             if late.active():
