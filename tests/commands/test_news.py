@@ -273,11 +273,15 @@ class Changes(NewsCase):
         self.assertEqual(self.told(), [])
 
     def test_only_who_moved(self) -> None:
-        """A new guest at the end of the queue changes the number that all see; who comes to the head, all places."""
+        """Who stands where they stood, among as many, is not told; who comes to the head moves all."""
         self.shop.queue = [(31, NOW - 9), (32, NOW - 8)]
         self.mark(queue=True)
         self.passes(5)
         self.told()
+        self.shop.queue = [(31, NOW - 9), (33, NOW - 2)]
+        self.mark(queue=True)
+        self.passes(5)
+        self.assertEqual([topic for topic, number, _ in self.told() if number == 22098], [guest_topic(GROUP, 33)])
         self.shop.queue = [(33, NOW - 20), (31, NOW - 9)]
         self.mark(queue=True)
         self.passes(5)
@@ -325,6 +329,14 @@ class Failing(NewsCase):
         self.assertEqual(sorted(self.numbers()), [22098, 32098, 32099, 33099, 33099])
         self.passes(5)
         self.assertEqual(len(self.shop.asked), 3)
+
+    def test_queue_retried(self) -> None:
+        """Also where nothing but the queue changed."""
+        self.shop.queue = [(31, NOW - 9)]
+        self.shop.fails = [StorageError("away")]
+        self.mark(queue=True)
+        self.passes(EVERY + 0.1)
+        self.assertEqual(sorted(self.numbers()), [22098, 32098])
 
     def test_defect(self) -> None:
         """A defect in one look is logged, and the next change is told all the same."""

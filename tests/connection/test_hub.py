@@ -256,7 +256,18 @@ class LoggingIn(HubCase):
         self.assertEqual(self.told(link), ["6"])
 
     def test_failed_again(self) -> None:
-        """A failed login leaves the connection as it was: what waited before and meanwhile is told."""
+        """A failed login leaves the connection as it was: what waited before it is told."""
+        connection, link = self.come(ANN, {TALK: Known(4, 4)})
+        self.talk(6)
+        self.successResultOf(Deferred.fromCoroutine(self.hub.join(connection, ANN)))
+        self.clock.advance(PATIENCE)
+        self.hub.release(connection, connection.knows)
+        self.database.missed = [self.missing("5 and 6", rev=6)]
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.told(link), ["5 and 6"])
+
+    def test_failed_again_with_news(self) -> None:
+        """So is what came meanwhile."""
         connection, link = self.come(ANN, {TALK: Known(4, 4)})
         self.talk(6)
         self.successResultOf(Deferred.fromCoroutine(self.hub.join(connection, ANN)))
