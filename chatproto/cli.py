@@ -143,7 +143,7 @@ def _say(line: str) -> None:
 
 @provider(ILogObserver)
 def _warn(event: LogEvent) -> None:
-    if event["log_level"] >= LogLevel.warn:
+    if event.get("log_level", LogLevel.info) >= LogLevel.warn:
         _say(formatEvent(event))
 
 
