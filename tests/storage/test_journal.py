@@ -1,0 +1,486 @@
+"""The journal: what becomes of each message, whatever else happens to it and its neighbours."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import psycopg2
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.task import Clock
+
+from chatproto.domain.model import Principal
+from chatproto.errors import StorageError
+from chatproto.storage.journal import Draft, Outcome, shown_cmid, stored_cmid
+from chatproto.storage.pool import Pool
+from tests.database import OwnClusterTestCase
+from tests.relay import Relay
+from tests.worlds import WorldTestCase, draft, eventually, guest_draft, new_group, run, served
+
+
+class Stranger:
+    """Somebody who locks the row of a conversation, as another process or a person with psql may."""
+
+    def __init__(self, dsn: str, guest: Principal) -> None:
+        self._connection = psycopg2.connect(dsn)
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT FROM conversation WHERE id = %s FOR UPDATE", (guest.conversation_id,))
+
+    def leave(self) -> None:
+        self._connection.close()
+
+
+class JournalTestCase(WorldTestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.journal = self.server.journal
+
+    def waiting_for_lock(self) -> int:
+        [(number,)] = self.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return int(number)
+
+    def locked(self, guest: Principal) -> Stranger:
+        stranger = Stranger(self.dsn, guest)
+        self.addCleanup(stranger.leave)
+        return stranger
+
+    async def together(self, *drafts: Draft) -> list[Outcome]:
+        """Append all of them in one batch; the first one here is what keeps the journal busy meanwhile."""
+        opener = await self.server.guest(new_group(self.dsn, "another"))
+        await self.server.assignment.start(opener)
+        first = self.journal.append(guest_draft(opener))
+        outcomes = await gatherResults([self.journal.append(each) for each in drafts])
+        await first
+        return outcomes
+
+
+class OutcomeTests(JournalTestCase):
+    async def test_stored(self) -> None:
+        """Messages to a guest's waiting service are numbered from 1, and the outcome says what the row says."""
+        guest = await self.customer()
+        outcomes = [await self.journal.append(guest_draft(guest, f'"{n}"')) for n in range(3)]
+        self.assertEqual(
+            [(o.kind, o.seq, o.state, o.admin_id) for o in outcomes], [("stored", n, "queued", None) for n in (1, 2, 3)]
+        )
+        self.assertEqual([(o.admin_unread, o.guest_unread) for o in outcomes], [(1, 0), (2, 0), (3, 0)])
+        self.assertEqual(self.bodies(guest), ['"0"', '"1"', '"2"'])
+        last = outcomes[-1]
+        self.assertEqual(
+            self.query(
+                "SELECT id, last_seq, rev, last_message_at, admin_unread FROM conversation WHERE id = %s",
+                guest.conversation_id,
+            ),
+            [(last.conversation_id, last.seq, last.rev, last.created_at, 3)],
+        )
+
+    async def test_both_sides(self) -> None:
+        """Each side counts what the other wrote, message by message, also within one batch."""
+        admin = await self.on_duty()
+        guest = await self.customer("serving")
+        gid = guest.person.id
+        outcomes = await self.together(guest_draft(guest), draft(admin, gid), draft(admin, gid), guest_draft(guest))
+        self.assertEqual([o.seq for o in outcomes], [1, 2, 3, 4])
+        self.assertEqual([(o.admin_unread, o.guest_unread) for o in outcomes], [(1, 0), (1, 1), (1, 2), (2, 2)])
+        revs = [o.rev for o in outcomes]
+        self.assertEqual(revs, list(range(revs[0], revs[0] + 4)))
+        self.assertEqual({o.admin_id for o in outcomes}, {admin.person.id})
+        self.assertEqual(self.column(guest, "last_admin_id"), admin.person.id)
+
+    async def test_body_as_it_came(self) -> None:
+        """What clients send comes back byte by byte."""
+        guest = await self.customer()
+        bodies = ['{"b":1e2,"a":1.0, "a":2}', '"\\u5ba2 \\ud83d\\ude42 客人"', "123456789012345678901234567890"]
+        for body in bodies:
+            await self.journal.append(guest_draft(guest, body))
+        self.assertEqual(self.bodies(guest), bodies)
+
+    async def test_repeated(self) -> None:
+        """A message sent again with the same cmid is stored once, and the repeat gets the first one's seq and time."""
+        guest = await self.customer()
+        first = await self.journal.append(guest_draft(guest, cmid="a"))
+        await self.journal.append(guest_draft(guest, '"other"', cmid="b"))
+        again = await self.journal.append(guest_draft(guest, cmid="a"))
+        self.assertEqual((again.kind, again.seq, again.created_at), ("dup", first.seq, first.created_at))
+        self.assertEqual(len(self.bodies(guest)), 2)
+        self.assertEqual(self.column(guest, "admin_unread"), 2)
+
+    async def test_repeated_after_the_end(self) -> None:
+        """A repeat is recognised also when the service has ended, or the guest was banned meanwhile."""
+        guest = await self.customer()
+        await self.journal.append(guest_draft(guest, cmid="a"))
+        await self.server.assignment.end_by_guest(guest)
+        self.assertEqual((await self.journal.append(guest_draft(guest, cmid="a"))).kind, "dup")
+        self.query("UPDATE guest SET status = 'banned'")
+        self.assertEqual((await self.journal.append(guest_draft(guest, cmid="a"))).kind, "dup")
+
+    async def test_clash(self) -> None:
+        """The same cmid with another text or kind is refused, and changes nothing."""
+        guest = await self.customer()
+        await self.journal.append(guest_draft(guest, cmid="a"))
+        for other in (guest_draft(guest, '"other"', "a"), guest_draft(guest, cmid="a", file_type=1)):
+            self.assertEqual((await self.journal.append(other)).kind, "clash")
+        self.assertEqual(self.bodies(guest), ['"hello"'])
+
+    async def test_cmid_belongs_to_the_sender(self) -> None:
+        """Two people, or one in two conversations, may use the same cmid."""
+        admin = await self.on_duty()
+        guest, other = await self.customer("serving"), await self.customer("serving")
+        drafts = [
+            guest_draft(guest, cmid="a"),
+            draft(admin, guest.person.id, cmid="a"),
+            draft(admin, other.person.id, cmid="a"),
+        ]
+        self.assertEqual([o.kind for o in await self.together(*drafts)], ["stored"] * 3)
+
+    async def test_missing(self) -> None:
+        """Nobody writes to a guest of another group, to one who does not exist, or as one who is banned."""
+        admin, guest = await self.on_duty(), await self.customer("serving")
+        stranger = await self.server.guest(new_group(self.dsn, "another"))
+        for gid in (stranger.person.id, 10**12):
+            self.assertEqual((await self.journal.append(draft(admin, gid))).kind, "missing")
+        self.query("UPDATE guest SET status = 'banned' WHERE id = %s", guest.person.id)
+        for each in (draft(admin, guest.person.id), guest_draft(guest)):
+            self.assertEqual((await self.journal.append(each)).kind, "missing")
+        self.assertEqual(self.bodies(guest), [])
+
+    async def test_other(self) -> None:
+        """Who serves, or whether a service starts, is not for the journal to decide: it stores nothing then."""
+        admin, colleague = self.admin(), self.admin("Bob")
+        new, queued = await self.guest(), await self.customer()
+        await self.server.admin_in(admin)
+        served, ended = await self.customer("serving"), await self.customer("serving")
+        away = await self.customer("serving")
+        await self.server.assignment.end_by_guest(ended)
+        self.query("UPDATE conversation SET away = true WHERE id = %s", away.conversation_id)
+        self.query(
+            "UPDATE conversation SET state = 'queued', admin_id = NULL, queue_rank = 1, queued_at = 1 WHERE id = %s",
+            queued.conversation_id,
+        )
+        for each in (
+            guest_draft(new),
+            draft(admin, new.person.id),
+            draft(admin, queued.person.id),
+            draft(colleague, served.person.id),
+            guest_draft(ended),
+            draft(admin, ended.person.id),
+            guest_draft(away),
+            draft(admin, away.person.id),
+        ):
+            outcome = await self.journal.append(each)
+            self.journal.release(each.thread)
+            self.assertEqual(outcome.kind, "other", each)
+        self.assertEqual(self.query("SELECT * FROM message"), [])
+
+    def test_made_cmids(self) -> None:
+        """A message without a cmid gets one that no client can choose and nobody is shown."""
+        made = stored_cmid(None)
+        self.assertNotEqual(made, stored_cmid(None))
+        self.assertIsNone(shown_cmid(made))
+        self.assertEqual(shown_cmid(stored_cmid("s1")), "s1")
+        self.assertEqual(shown_cmid(stored_cmid("客")), "客")
+
+
+class BatchTests(JournalTestCase):
+    async def test_one_statement(self) -> None:
+        """However many messages arrive at once, they share a commit: their time is the same."""
+        guests = [await self.customer() for _ in range(3)]
+        outcomes = await self.together(*(guest_draft(guests[n % 3], f'"{n}"') for n in range(30)))
+        self.assertEqual(len({o.created_at for o in outcomes}), 1)
+        for which, guest in enumerate(guests):
+            self.assertEqual(self.bodies(guest), [f'"{n}"' for n in range(which, 30, 3)])
+
+    async def test_small_batches(self) -> None:
+        """Where more wait than a batch takes, the order stays."""
+        server = await self.serve(name="small", batch_size=4)
+        guest = await self.customer()
+        outcomes = await gatherResults([server.journal.append(guest_draft(guest, f'"{n}"')) for n in range(15)])
+        self.assertEqual([o.seq for o in outcomes], list(range(1, 16)))
+        self.assertEqual(self.bodies(guest), [f'"{n}"' for n in range(15)])
+
+    async def test_same_cmid_in_one_batch(self) -> None:
+        """A client that sends a message twice in one go gets one message, and the answer "dup" for the second."""
+        guest = await self.customer()
+        outcomes = await self.together(
+            guest_draft(guest, cmid="a"),
+            guest_draft(guest, cmid="a"),
+            guest_draft(guest, '"other"', cmid="a"),
+            guest_draft(guest, '"next"', cmid="b"),
+        )
+        self.assertEqual([(o.kind, o.seq) for o in outcomes], [("stored", 1), ("dup", 1), ("clash", 1), ("stored", 2)])
+        self.assertEqual(self.bodies(guest), ['"hello"', '"next"'])
+
+    async def test_behind_a_held_conversation(self) -> None:
+        """What is written behind a message that has to be decided waits for it; others do not."""
+        guest, other = await self.guest(), await self.customer()
+        first = self.journal.append(guest_draft(guest, '"1"'))
+        later = [self.journal.append(guest_draft(guest, f'"{n}"')) for n in (2, 3)]
+        self.assertEqual((await first).kind, "other")
+        self.assertEqual((await self.journal.append(guest_draft(other))).kind, "stored")
+        later.append(self.journal.append(guest_draft(guest, '"4"')))
+        await self.journal.append(guest_draft(other))
+        for each in later:
+            self.assertNoResult(each)
+        await self.server.assignment.write_as_guest(guest, guest_draft(guest, '"1"'))
+        self.journal.release(guest_draft(guest).thread)
+        self.assertEqual([(o.kind, o.seq) for o in await gatherResults(later)], [("stored", n) for n in (2, 3, 4)])
+        self.assertEqual(self.bodies(guest), ['"1"', '"2"', '"3"', '"4"'])
+
+    async def test_others_held_in_one_batch(self) -> None:
+        """Of several messages of one batch that have to be decided, only the first is; the rest follow it."""
+        guest = await self.guest()
+        opener = self.journal.append(guest_draft(await self.customer()))
+        first, second = (self.journal.append(guest_draft(guest, f'"{n}"')) for n in (1, 2))
+        await opener
+        self.assertEqual((await first).kind, "other")
+        self.assertNoResult(second)
+        self.journal.release(guest_draft(guest).thread)
+        self.assertEqual((await second).kind, "other")
+        self.journal.release(guest_draft(guest).thread)
+
+    async def test_idle(self) -> None:
+        """A daemon that stops waits until everything that was received is stored."""
+        guest = await self.customer()
+        appended = [self.journal.append(guest_draft(guest)) for _ in range(3)]
+        await self.journal.idle()
+        self.assertTrue(all(each.called for each in appended))
+        await self.journal.idle()
+
+    async def test_full(self) -> None:
+        """A journal that can take no more says so at once, certainly without storing; then it takes again."""
+        server = await self.serve(name="small", queue_size=2)
+        guest = await self.customer()
+        taken = [server.journal.append(guest_draft(guest)) for _ in range(2)]
+        refused = server.journal.append(guest_draft(guest))
+        self.assertIs(cast(Any, self.failureResultOf(refused, StorageError)).value.applied, False)
+        await gatherResults(taken)
+        self.assertEqual((await server.journal.append(guest_draft(guest))).seq, 3)
+
+
+class LockedTests(JournalTestCase):
+    async def test_others_go_on(self) -> None:
+        """A conversation whose row somebody has locked stops no other; its own messages follow in order."""
+        guest, others = await self.customer(), [await self.customer() for _ in range(5)]
+        stranger = self.locked(guest)
+        waiting = [self.journal.append(guest_draft(guest, f'"{n}"')) for n in range(3)]
+        for n in range(4):
+            outcomes = await gatherResults([self.journal.append(guest_draft(other)) for other in others])
+            self.assertEqual([(o.kind, o.seq) for o in outcomes], [("stored", n + 1)] * 5)
+        waiting.append(self.journal.append(guest_draft(guest, '"3"')))
+        self.assertFalse(any(each.called for each in waiting))
+        stranger.leave()
+        self.assertEqual([o.seq for o in await gatherResults(waiting)], [1, 2, 3, 4])
+        self.assertEqual(self.bodies(guest), [f'"{n}"' for n in range(4)])
+
+    async def test_longer_than_the_limit(self) -> None:
+        """A message whose row stays locked is given up in time, certainly not stored; a repeat succeeds afterwards."""
+        server = await self.serve(name="hasty", timeout=0.5)
+        guest, other = await self.customer(), await self.customer()
+        stranger = self.locked(guest)
+        waiting = [server.journal.append(guest_draft(guest, f'"{n}"', cmid=f"{n}")) for n in range(3)]
+        results: Deferred[Any] = DeferredList(waiting, consumeErrors=True)
+        rounds = 0
+        while not results.called:
+            self.assertEqual((await server.journal.append(guest_draft(other))).kind, "stored")
+            rounds += 1
+        self.assertGreater(rounds, 3)
+        for success, failure in await results:
+            self.assertFalse(success)
+            self.assertIs(failure.value.applied, False)
+        stranger.leave()
+        for n in range(3):
+            outcome = await server.journal.append(guest_draft(guest, f'"{n}"', cmid=f"{n}"))
+            self.assertEqual((outcome.kind, outcome.seq), ("stored", n + 1))
+
+    async def test_decided_after_the_lock(self) -> None:
+        """A message that waited for its row and finds no service open is decided like any other, in its turn."""
+        guest = await self.guest()
+        stranger = self.locked(guest)
+        waiting = [self.server.say(guest, f"{n}") for n in range(3)]
+        await eventually(self.waiting_for_lock)
+        stranger.leave()
+        self.assertEqual([sent.message.seq for sent, _ in await gatherResults(waiting)], [1, 2, 3])
+        self.assertEqual(self.bodies(guest), ['"0"', '"1"', '"2"'])
+
+    async def test_repeat_while_locked(self) -> None:
+        """A repeat of what is stored is answered even while the row is locked."""
+        guest = await self.customer()
+        await self.journal.append(guest_draft(guest, cmid="a"))
+        self.locked(guest)
+        self.assertEqual((await self.journal.append(guest_draft(guest, cmid="a"))).kind, "dup")
+
+
+class RefusedTests(JournalTestCase):
+    async def test_halved(self) -> None:
+        """A message that the database cannot take is refused alone; its neighbours are stored, in order."""
+        self.query("ALTER TABLE message ADD CHECK (body <> '\"poison\"')")
+        guest = await self.customer()
+        bodies = [f'"{n}"' for n in range(11)]
+        bodies[4], bodies[9] = '"poison"', '"\0"'
+        opener = self.journal.append(guest_draft(await self.customer()))
+        appended = [self.journal.append(guest_draft(guest, body)) for body in bodies]
+        results: Any = await DeferredList(appended, consumeErrors=True)
+        await opener
+        refused = {place: failure.value for place, (success, failure) in enumerate(results) if not success}
+        self.assertEqual({place: error.sqlstate[:2] for place, error in refused.items()}, {4: "23", 9: "22"})
+        self.assertEqual({error.applied for error in refused.values()}, {False})
+        self.assertEqual(self.bodies(guest), [body for n, body in enumerate(bodies) if n not in (4, 9)])
+
+    async def test_tried_again(self) -> None:
+        """What PostgreSQL refuses for the moment (a serialisation failure, no memory) is tried again unseen."""
+        self.query("CREATE SEQUENCE tries")
+        self.query(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN CASE nextval('tries')"
+            " WHEN 1 THEN RAISE SQLSTATE '40001'; WHEN 2 THEN RAISE SQLSTATE '53200';"
+            " WHEN 3 THEN RAISE SQLSTATE '55P03';"
+            " WHEN 4 THEN RAISE SQLSTATE '57014'; ELSE RETURN NEW; END CASE; END $$"
+        )
+        self.query("CREATE TRIGGER refuse BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION refuse()")
+        guest = await self.customer()
+        outcome = await self.journal.append(guest_draft(guest))
+        self.assertEqual((outcome.kind, outcome.seq), ("stored", 1))
+        self.assertEqual(self.query("SELECT last_value FROM tries"), [(5,)])
+
+    async def test_broken(self) -> None:
+        """An error that no repeat can heal is told at once, certainly without storing."""
+        guest = await self.customer()
+        self.query("ALTER FUNCTION append_messages RENAME TO gone")
+        with self.assertRaises(StorageError) as caught:
+            await self.journal.append(guest_draft(guest))
+        self.assertEqual((caught.exception.sqlstate, caught.exception.applied), ("42883", False))
+        self.query("ALTER FUNCTION gone RENAME TO append_messages")
+        self.assertEqual((await self.journal.append(guest_draft(guest))).kind, "stored")
+
+    async def test_too_late(self) -> None:
+        """A message that waited longer than its time limit is not stored any more."""
+        clock = Clock()
+        server = await self.serve(name="timed", journal_clock=clock)
+        guest = await self.guest()
+        first = server.journal.append(guest_draft(guest))
+        late = server.journal.append(guest_draft(guest, '"late"'))
+        self.assertEqual((await first).kind, "other")
+        clock.advance(5)
+        server.journal.release(guest_draft(guest).thread)
+        with self.assertRaises(StorageError) as caught:
+            await late
+        self.assertIs(caught.exception.applied, False)
+        self.assertEqual(self.bodies(guest), [])
+
+    async def test_no_database(self) -> None:
+        """While there is no database messages wait, and are given up in time: certainly not stored."""
+        clock = Clock()
+        server = await self.serve(name="timed", journal_clock=clock)
+        guest = await self.customer()
+        await server.batches.close()
+        waiting = server.journal.append(guest_draft(guest))
+        for _ in range(49):
+            clock.advance(0.1)
+        self.assertFalse(waiting.called)
+        clock.advance(0.2)
+        self.assertIs(cast(Any, self.failureResultOf(waiting, StorageError)).value.applied, False)
+
+
+class LostAnswerTests(JournalTestCase):
+    """Between the journal and PostgreSQL stands a relay that can swallow an answer and cut the line."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.relay = Relay(self.dsn)
+        self.addCleanup(self.relay.close)
+
+    async def test_repeated(self) -> None:
+        """A batch whose answer was lost is repeated: nothing stands twice, and all are told of it as usual."""
+        server = await self.serve(name="relayed", journal_dsn=self.relay.listen())
+        guest = await self.customer()
+        await server.journal.append(guest_draft(guest, '"0"'))
+        self.relay.swallow(b"append_messages")
+        lost = server.journal.append(guest_draft(guest, '"1"'))
+        more = server.journal.append(guest_draft(guest, '"2"', cmid="a"))
+        outcomes = await gatherResults([lost, more])
+        self.assertEqual(self.relay.swallowed, 1)
+        self.assertEqual([(o.kind, o.seq) for o in outcomes], [("stored", 2), ("stored", 3)])
+        self.assertEqual(self.bodies(guest), ['"0"', '"1"', '"2"'])
+
+    async def test_unknown(self) -> None:
+        """Where every answer is lost until the time is over, the outcome is said to be unknown."""
+        server = await self.serve(name="relayed", journal_dsn=self.relay.listen(), timeout=0.5)
+        guest = await self.customer()
+        self.relay.swallow(b"append_messages", for_ever=True)
+        with self.assertRaises(StorageError) as caught:
+            await server.journal.append(guest_draft(guest, cmid="a"))
+        self.assertIsNone(caught.exception.applied)
+        self.assertEqual(self.bodies(guest), ['"hello"'])
+
+
+class OutageTests(OwnClusterTestCase):
+    async def test_restart(self) -> None:
+        """Messages written while PostgreSQL restarts are stored once each, in order."""
+        group = new_group(self.dsn)
+        server = await served(self, self.dsn)
+        guest = await server.guest(group)
+        await server.assignment.start(guest)
+        appended = [server.journal.append(guest_draft(guest, f'"{n}"')) for n in range(50)]
+        self.cluster.restart()
+        appended += [server.journal.append(guest_draft(guest, f'"{n}"')) for n in range(50, 100)]
+        outcomes = await gatherResults(appended)
+        self.assertEqual([o.seq for o in outcomes], list(range(1, 101)))
+        rows = await server.pool.fetch("SELECT body FROM message ORDER BY seq")
+        self.assertEqual(rows, [(f'"{n}"',) for n in range(100)])
+
+
+class PlanTests(JournalTestCase):
+    """A plan that PostgreSQL made on an empty table and keeps must be as good on a full one."""
+
+    async def scans(self, work: Any) -> dict[str, int]:
+        """Sequential scans that *work* caused, by table."""
+        sql = (
+            "SELECT relname, seq_scan FROM pg_stat_user_tables"
+            " WHERE relname IN ('message', 'conversation', 'guest', 'admin')"
+        )
+        flush = "SELECT pg_stat_force_next_flush()"
+        await self.server.batches.fetch(flush)
+        before: dict[str, int] = dict(await self.server.batches.fetch(sql))
+        await work()
+        await self.server.batches.fetch(flush)
+        after: dict[str, int] = dict(await self.server.batches.fetch(sql))
+        return {table: after[table] - before[table] for table in after if after[table] != before[table]}
+
+    async def test_index_scans(self) -> None:
+        """Appending and marking read never scan a table, whether it was empty or full when the plan was made."""
+        admin = await self.on_duty(capacity=1000)
+        guests = [await self.customer("serving") for _ in range(5)]
+        marks = self.server.marks
+
+        async def write() -> None:
+            for n in range(8):
+                drafts = [guest_draft(guest, cmid=f"{n}-{self.round}") for guest in guests]
+                drafts += [draft(admin, guest.person.id, cmid=f"{n}-{self.round}") for guest in guests]
+                outcomes = await gatherResults([self.journal.append(each) for each in drafts + drafts])
+                self.assertEqual({o.kind for o in outcomes}, {"stored", "dup"})
+                for guest in guests:
+                    for who in (guest, admin):
+                        await marks.mark(self.group, guest.person.id, who.person.role, who.person.id, None)
+
+        marks._pool = self.server.batches
+        self.round = 0
+        self.assertEqual(await self.scans(write), {})
+        self.query(
+            "INSERT INTO message SELECT c, n, 1, 1, 1, 0, 'c' || n, '\"\"'"
+            " FROM generate_series(100001, 100100) c, generate_series(1, 1000) n"
+        )
+        self.query("INSERT INTO guest (id, external_id) SELECT n, n::text FROM generate_series(100001, 120000) n")
+        self.query(
+            "INSERT INTO conversation (group_id, guest_id) SELECT %s, n FROM generate_series(100001, 120000) n",
+            self.group,
+        )
+        self.query("ANALYZE")
+        self.round = 1
+        self.assertEqual(await self.scans(write), {})
+        await self.server.batches.close()
+        self.server.batches = fresh = Pool(self.dsn, clock=reactor, size=1)
+        self.addCleanup(lambda: run(fresh.close()))
+        await fresh.start()
+        self.journal._batches = marks._pool = fresh
+        self.round = 2
+        self.assertEqual(await self.scans(write), {})
