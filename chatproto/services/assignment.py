@@ -67,7 +67,9 @@ class Assignment:
     async def start(self, guest: Principal) -> tuple[Standing, list[Event]]:
         """22000."""
         gid = guest.person.id
-        decision, events = await self._decide(guest.group_id, Scope(gid=gid), lambda board: routing.start(board, gid))
+        decision, events = await self._decide(
+            guest.group_id, Scope(gid=gid), lambda board: routing.start(board, gid, wrote=False)
+        )
         return _standing(decision, gid), events
 
     async def write_as_guest(self, guest: Principal, draft: Draft) -> tuple[Outcome, Standing, list[Event]]:

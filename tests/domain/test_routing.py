@@ -194,6 +194,13 @@ class Starting(Case):
         self.assertEqual(self.waiting(group), [12, 11])
         self.assertFalse(group.threads[lost.id].away)
 
+    def test_away_without_writing(self) -> None:
+        """Who asks for service while the admin is gone keeps the admin until the next message."""
+        group = board(desk(ANN, connected=False), desk(BOB), thread(11, SERVING, admin_id=ANN, away=True))
+        before = deepcopy(group)
+        routing.start(group, 11, wrote=False)
+        self.assertEqual(group, before)
+
     def test_unknown(self) -> None:
         """A guest who is not known here, or whose group is banned, has to log in again."""
         self.refused(errors.LoginAgain, board(desk(ANN)), routing.start, 11)
