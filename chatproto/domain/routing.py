@@ -187,12 +187,15 @@ def at_desk(board: Board, admin_id: int) -> Desk:
 # The rules. Each is one event of 2.3.
 
 
-def start(board: Board, gid: int) -> None:
-    """A guest starts service, or writes without one: 22000, 22300. With a present admin nothing changes."""
+def start(board: Board, gid: int, *, wrote: bool = True) -> None:
+    """A guest starts service, or writes without one: 22000, 22300. With a present admin nothing changes.
+
+    :param wrote: whoever's admin is gone is routed anew by writing, not by asking for service.
+    """
     thread = board.of(gid)
     if thread is None or board.banned:
         raise errors.LoginAgain()
-    if thread.state == QUEUED or (thread.state == SERVING and not thread.away):
+    if thread.state == QUEUED or (thread.state == SERVING and not (thread.away and wrote)):
         return
     waiting = [other.queued_at or 0 for other in board.queue() if other.queue_rank == FRESH]
     board.enqueue(thread, FRESH, max([board.now, *(since + 1 for since in waiting)]), "started")
