@@ -157,7 +157,7 @@ class Sessions:
         known = await people.guest_by_external_id(self._pool, claims.external_id)
         self._same(current, group_id, known or anonymous)
         adopted: list[Event] = []
-        if anonymous is not None and not anonymous.banned:
+        if anonymous is not None and not anonymous.banned and not (known is not None and known.banned):
             adopted = await self._adopt(anonymous, known, claims.external_id, group_id, ix)
         profile = None if claims.profile is None else orjson.dumps(claims.profile).decode()
 
@@ -229,11 +229,16 @@ class Sessions:
         topics = [guest_topic(group, gid) for group in await people.groups_of_guest(self._pool, gid)]
         expelled = [Expelled(topic, CHANGED_ACCOUNT, "you are a customer now", but_not=ix) for topic in topics]
         if known is None:
-            await self._pool.transaction(lambda transaction: people.become_customer(transaction, gid, external_id))
+
+            async def become(transaction: Transaction) -> None:
+                await people.become_customer(transaction, gid, external_id)
+                await people.revoke_tokens(transaction, gid)
+
+            await self._pool.transaction(become)
             return list(expelled)
         theirs = await history.of_guest(self._pool, group_id, gid)
         events: list[Event] = []
-        if theirs is not None and not known.banned:
+        if theirs is not None:
             if await history.of_guest(self._pool, group_id, known.person.id) is None:
                 events = await self._move(theirs, known)
             else:
