@@ -1,0 +1,208 @@
+"""Groups, admins and guests: who is who, who may come in, and whose conversation is whose."""
+
+from __future__ import annotations
+
+from chatproto.domain.model import OFFLINE, ONLINE, SUSPENDED, Person, Role
+from chatproto.errors import StorageError
+from chatproto.storage import history, people
+from tests.worlds import WorldTestCase, age, guest_draft, new_group
+
+DAY = 86_400_000
+
+
+class AdminTests(WorldTestCase):
+    async def test_admin(self) -> None:
+        """A login learns who the admin is, and whether admin or group are banned."""
+        ann = self.admin()
+        record = await people.admin(self.server.pool, ann.person.id)
+        self.assertEqual(record, people.AdminRecord(ann.person, self.group, False, False))
+        self.query("UPDATE admin SET status = 'banned'")
+        self.query("UPDATE service_group SET status = 'banned'")
+        record = await people.admin(self.server.pool, ann.person.id)
+        self.assertEqual(record, people.AdminRecord(ann.person, self.group, True, True))
+        self.assertIsNone(await people.admin(self.server.pool, 10**12))
+
+    async def test_other_shop(self) -> None:
+        """Admins, groups and guests of another shop are not found."""
+        ann, guest = self.admin(), await self.guest()
+        self.query("INSERT INTO shop (id, name) VALUES (2, 'another')")
+        self.query("UPDATE service_group SET shop_id = 2")
+        self.query("UPDATE guest SET shop_id = 2, external_id = 'c-1'")
+        pool = self.server.pool
+        self.assertIsNone(await people.admin(pool, ann.person.id))
+        self.assertEqual(await people.groups(pool), {})
+        self.assertIsNone(await people.guest_by_id(pool, guest.person.id))
+        self.assertIsNone(await people.guest_by_external_id(pool, "c-1"))
+
+    async def test_list(self) -> None:
+        """``admin_list`` shows all of the group but the banned, with status and guests."""
+        ann, bob = await self.on_duty(capacity=2), await self.on_duty("Bob")
+        cleo, banned = self.admin("Cleo"), await self.on_duty("Dan")
+        await self.server.assignment.suspend(bob, True)
+        self.query("UPDATE admin SET status = 'banned' WHERE id = %s", banned.person.id)
+        await self.customer("serving")
+        found = await people.admins(self.server.pool, self.group)
+        self.assertEqual(
+            [(each.person, each.status, each.guest_count, each.capacity) for each in found.values()],
+            [(ann.person, ONLINE, 1, 2), (bob.person, SUSPENDED, 0, 10), (cleo.person, OFFLINE, 0, 10)],
+        )
+        self.assertEqual({(each.group_id, each.group_name) for each in found.values()}, {(self.group, "shop")})
+        self.assertEqual(await people.admins(self.server.pool, new_group(self.dsn, "another")), {})
+
+    async def test_some(self) -> None:
+        """Only those asked for are listed."""
+        ann, _ = self.admin(), self.admin("Bob")
+        self.assertEqual(list(await people.admins(self.server.pool, self.group, [ann.person.id])), [ann.person.id])
+        self.assertEqual(await people.admins(self.server.pool, self.group, []), {})
+
+    async def test_persons(self) -> None:
+        """Guests are shown name and avatar of an admin."""
+        ann = self.admin()
+        self.assertEqual(await people.persons(self.server.pool, [ann.person.id, 10**12]), {ann.person.id: ann.person})
+        self.assertEqual(await people.persons(self.server.pool, []), {})
+
+    async def test_admin_groups(self) -> None:
+        """Of the admins who are connected, the group of each who is not banned."""
+        ann, bob = self.admin(), self.admin("Bob")
+        self.query("UPDATE admin SET status = 'banned' WHERE id = %s", bob.person.id)
+        ids = [ann.person.id, bob.person.id, 10**12]
+        self.assertEqual(await people.admin_groups(self.server.pool, ids), {ann.person.id: self.group})
+
+    async def test_groups(self) -> None:
+        """All groups, and which of them are banned."""
+        another = new_group(self.dsn, "another")
+        self.query("UPDATE service_group SET status = 'banned' WHERE id = %s", another)
+        self.assertEqual(await people.groups(self.server.pool), {self.group: False, another: True})
+
+
+class GuestTests(WorldTestCase):
+    async def test_token(self) -> None:
+        """An anonymous guest comes back by the guest_token, of which only the hash is stored."""
+        pool = self.server.pool
+        guest = await people.new_anonymous(pool, "secret")
+        self.assertEqual((guest.external_id, guest.banned), (None, False))
+        self.query("UPDATE guest_token SET last_used_at = 0")
+        self.assertEqual(await people.guest_by_token(pool, "secret"), guest)
+        [(stored, used)] = self.query("SELECT hash, last_used_at FROM guest_token")
+        self.assertNotIn(b"secret", bytes(stored))
+        self.assertGreater(used, 0)
+        self.assertIsNone(await people.guest_by_token(pool, "Secret"))
+        await people.revoke_tokens(pool, guest.person.id)
+        self.assertIsNone(await people.guest_by_token(pool, "secret"))
+
+    async def test_customer(self) -> None:
+        """A customer is made at the first login; later ones overwrite what the token says and leave the rest."""
+        pool = self.server.pool
+        first = await people.save_customer(pool, "c-1", "Lee", None, '{"vip":1}')
+        self.assertEqual(first.person, Person(Role.GUEST, first.person.id, "Lee", ""))
+        again = await people.save_customer(pool, "c-1", None, "a.png", None)
+        self.assertEqual(again.person, Person(Role.GUEST, first.person.id, "Lee", "a.png"))
+        self.assertEqual(self.query("SELECT profile FROM guest"), [('{"vip":1}',)])
+        self.assertEqual(await people.guest_by_external_id(pool, "c-1"), again)
+        self.assertEqual(await people.guest_by_id(pool, first.person.id), again)
+        self.assertNotEqual((await people.save_customer(pool, "C-1", None, None, None)).person.id, first.person.id)
+
+    async def test_become_customer(self) -> None:
+        """An anonymous guest becomes the customer under the same gid; two cannot be the same customer."""
+        pool = self.server.pool
+        guest, other = await people.new_anonymous(pool, "one"), await people.new_anonymous(pool, "two")
+        await people.become_customer(pool, guest.person.id, "c-1")
+        found = await people.guest_by_external_id(pool, "c-1")
+        assert found is not None
+        self.assertEqual(found.person.id, guest.person.id)
+        with self.assertRaises(StorageError):
+            await people.become_customer(pool, other.person.id, "c-1")
+
+    async def test_conversation(self) -> None:
+        """A guest has one conversation with each group; a login without context leaves the last one."""
+        pool, another = self.server.pool, new_group(self.dsn, "another")
+        gid = (await people.new_anonymous(pool, "one")).person.id
+        first = await people.open_conversation(pool, self.group, gid, '{"title":"a"}')
+        self.assertEqual(await people.open_conversation(pool, self.group, gid, None), first)
+        self.assertEqual(self.query("SELECT context FROM conversation"), [('{"title":"a"}',)])
+        await people.open_conversation(pool, self.group, gid, '{"title":"b"}')
+        self.assertEqual(self.query("SELECT context FROM conversation"), [('{"title":"b"}',)])
+        await people.set_context(pool, first, "{}")
+        self.assertEqual(self.query("SELECT context FROM conversation"), [("{}",)])
+        self.assertNotEqual(await people.open_conversation(pool, another, gid, None), first)
+        self.assertEqual(sorted(await people.groups_of_guest(pool, gid)), [self.group, another])
+
+    async def test_move_conversation(self) -> None:
+        """A conversation that goes to the customer keeps its messages, and the customer is who wrote them."""
+        ann = await self.on_duty()
+        guest = await self.customer("serving")
+        assert guest.conversation_id is not None
+        await self.server.journal.append(guest_draft(guest, cmid="a"))
+        await self.server.answer(ann, guest)
+        pool = self.server.pool
+        customer = await people.save_customer(pool, "c-1", "Lee", None, None)
+        before = self.column(guest, "rev")
+        await people.move_conversation(pool, guest.conversation_id, customer.person.id)
+        entry = (await history.by_ids(pool, [guest.conversation_id]))[guest.conversation_id]
+        self.assertEqual((entry.guest, entry.external_id), (customer.person, "c-1"))
+        self.assertEqual((entry.rev, entry.step_rev), (before + 1, before + 1))
+        found = await history.messages(pool, entry, newest=True, limit=9)
+        self.assertEqual([message.sender for message in found], [customer.person, ann.person])
+
+    async def test_banned(self) -> None:
+        """Which of the connected guests are banned is asked for all of them at once."""
+        guests = [await self.guest() for _ in range(3)]
+        self.query("UPDATE guest SET status = 'banned' WHERE id = %s", guests[1].person.id)
+        gids = [guest.person.id for guest in guests]
+        self.assertEqual(await people.banned_guests(self.server.pool, gids), {gids[1]})
+
+
+class RatingTests(WorldTestCase):
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        self.ann = await self.on_duty()
+        self.lee = await self.guest()
+
+    async def served(self, *, answered: bool = True) -> None:
+        await self.server.say(self.lee)
+        if answered:
+            await self.server.answer(self.ann, self.lee)
+
+    async def end(self) -> None:
+        await self.server.assignment.end_by_guest(self.lee)
+
+    async def rate(self, score: int = 5, text: str | None = None) -> bool | None:
+        assert self.lee.conversation_id is not None
+        return await people.rate(self.server.pool, self.lee.conversation_id, score, text, DAY)
+
+    def scores(self) -> list[tuple[object, ...]]:
+        return self.query("SELECT score, score_text FROM service ORDER BY id")
+
+    async def test_nothing(self) -> None:
+        """Without a service, or with one in which no admin wrote, there is nothing to rate."""
+        self.assertIsNone(await self.rate())
+        await self.served(answered=False)
+        self.assertIsNone(await self.rate())
+
+    async def test_going_on(self) -> None:
+        """A service can be rated while it goes on, once."""
+        await self.served()
+        self.assertIs(await self.rate(4, "quick"), True)
+        self.assertIs(await self.rate(1), False)
+        await self.end()
+        self.assertIs(await self.rate(1), False)
+        self.assertEqual(self.scores(), [(4, "quick")])
+
+    async def test_ended(self) -> None:
+        """A service can be rated for a day after its end."""
+        await self.served()
+        await self.end()
+        age(self.dsn, DAY - 60_000)
+        self.assertIs(await self.rate(), True)
+        self.query("UPDATE service SET score = NULL")
+        age(self.dsn, 60_000)
+        self.assertIsNone(await self.rate())
+
+    async def test_newest_with_an_answer(self) -> None:
+        """It is the newest service in which an admin wrote that is rated."""
+        for answered in (True, True, False):
+            await self.served(answered=answered)
+            await self.end()
+        self.assertIs(await self.rate(3), True)
+        self.assertEqual(self.scores(), [(None, None), (3, None), (None, None)])
+        self.assertIs(await self.rate(3), False)
