@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatproto.services.control import Control
+from chatproto.services.operator import Operator
 
 GROUP = "Demo"
 ADMINS = ("Alice", "Bob")
@@ -18,7 +18,7 @@ class Demo:
     admin_ids: tuple[int, int]
 
 
-async def seed_demo(control: Control) -> Demo:
+async def seed_demo(operator: Operator) -> Demo:
     """Make them at the first start, and find them at the next.
 
     They are known by their names: the oldest group "Demo", and in it the oldest "Alice" and "Bob". Who renames one of
@@ -26,5 +26,5 @@ async def seed_demo(control: Control) -> Demo:
 
     :raises StorageError: nothing is made then.
     """
-    group_id, (alice, bob) = await control.find_or_add(GROUP, ADMINS)
+    group_id, (alice, bob) = await operator.find_or_add(GROUP, ADMINS)
     return Demo(group_id, (alice, bob))

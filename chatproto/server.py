@@ -30,9 +30,9 @@ from chatproto.identity import NodeName
 from chatproto.listening import Certificates, endpoint
 from chatproto.services.assignment import Assignment
 from chatproto.services.catchup import CatchUp
-from chatproto.services.control import Control as Office
 from chatproto.services.guests import Guests
 from chatproto.services.messaging import Messaging
+from chatproto.services.operator import Operator
 from chatproto.services.presence import Node, Patience
 from chatproto.services.sessions import Sessions
 from chatproto.storage.assignment import AssignmentStore
@@ -109,7 +109,7 @@ class ChatServer:
         self.heartbeat.start()
         self._undo.append(self.heartbeat.stop)
         if config.demo:
-            self.demo = await seed_demo(Office(pool, self.assignment))
+            self.demo = await seed_demo(Operator(pool, self.assignment))
         await self._listen()
 
     async def _start_postgres(self) -> str:

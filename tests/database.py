@@ -26,16 +26,16 @@ from typing import IO, Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
-from chatproto.storage.migrations import migrate
-from chatproto.storage.pool import Pool
 from twisted.internet.defer import Deferred
 from twisted.internet.stdio import StandardIO
 from twisted.internet.task import react
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.trial.unittest import TestCase
 
-from chatproto._pgdata import pid_file, servers_in
 from chatproto.embedded import EmbeddedPostgres
+from chatproto.embedded.directory import pid_file, servers_in
+from chatproto.storage.migrations import migrate
+from chatproto.storage.pool import Pool
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = os.environ.get("CHATPROTO_TEST_DATABASE")

@@ -22,10 +22,7 @@ ROOMS: dict[str, set[str] | None] = {
     "identity": {"errors"},
     "listening": {"errors"},
     "config": {"errors"},
-    "_pdeathsig": {"errors"},
-    "_postgres": {"errors", "clock", "_pdeathsig", "_pgdata"},
-    "_pgdata": {"errors", "clock", "_postgres"},
-    "embedded": {"errors", "clock", "_postgres", "_pgdata", "_pdeathsig"},
+    "embedded": {"errors", "clock"},
     "wire": {"errors"},
     "domain": {"errors"},
     "storage": {"domain", "errors", "clock"},
@@ -34,12 +31,7 @@ ROOMS: dict[str, set[str] | None] = {
     "commands": {"wire", "domain", "services", "bus", "errors", "clock"},
     "connection": {"commands", "wire", "domain", "bus", "errors", "clock"},
     "web": {"connection", "services", "errors", "config"},
-    "tables": set(),
     "demo": {"services"},
-    "office": {"config", "embedded", "services", "storage", "errors"},
-    "doctor": {"_postgres", "config", "domain", "embedded", "storage", "errors"},
-    "verbs": {"config", "doctor", "domain", "office", "services", "storage", "tables", "errors"},
-    "grammar": {"config", "storage", "verbs", "errors"},
     "server": EVERYTHING,
     "tap": EVERYTHING,
     "workers": EVERYTHING,
@@ -49,13 +41,13 @@ ROOMS: dict[str, set[str] | None] = {
 #: foreign module → where it may be imported (a room, or a file).
 ONLY_HERE: dict[str, set[str]] = {
     # Beside the protocol: who reports whether Autobahn's accelerated part is in use.
-    "autobahn": {"connection/protocol.py", "doctor.py", "tap.py"},
+    "autobahn": {"connection/protocol.py", "cli/doctor.py", "tap.py"},
     "jwt": {"domain/tokens.py"},
     "psycopg2": {"storage/link.py", "storage/connect.py"},
     "txpostgres": {"storage/link.py"},
     "txredisapi": {"bus/redis.py"},
     "twisted.web": {"web"},
-    "twisted.internet.reactor": {"tap.py", "workers.py", "cli.py"},
+    "twisted.internet.reactor": {"tap.py", "workers.py", "cli/entry.py"},
 }
 
 #: What may be named for type checkers where it may not be imported.

@@ -24,6 +24,8 @@ from chatproto.wire.frame import push
 
 log = Logger()
 
+SPREAD = 10.0
+"""Seconds over which all are told that pushes may have been lost."""
 PATIENCE = 0.2
 """Seconds that news may come before what precedes it."""
 
@@ -59,8 +61,7 @@ class Hub:
         for topic in _topics(principal):
             members = self._topics.setdefault(topic, {})
             members[connection] = None
-            if len(members) == 1:
-                await self._bus.subscribe(topic)
+            await self._bus.subscribe(topic)
 
     def release(self, connection: ConnectionState, knows: Mapping[int, Known]) -> None:
         """The reply to the login has left: tell what is newer than it."""
@@ -214,8 +215,10 @@ class Hub:
 
     def gap_everywhere(self) -> None:
         """This node was given up and is back: say so to all."""
-        for connection in self.connections():
-            self.gap(connection)
+        everybody = self.connections()
+        for place, connection in enumerate(everybody):
+            # Not at once: each of them will ask for its list.
+            self._timers.call(SPREAD * place / len(everybody), self.gap, connection)
 
     async def compare(self) -> None:
         """Compare what the connections know with the database; silent loss heals here, every 30 s."""
@@ -239,7 +242,10 @@ class Hub:
             if principal.person.role is Role.ADMIN:
                 behind |= served.get(principal.person.id, set()) - connection.knows.keys()
             if behind:
-                await self._catch_up(connection, sorted(behind))
+                try:
+                    await self._catch_up(connection, sorted(behind))
+                except Exception:
+                    log.failure("a connection could not catch up")
 
 
 def _topics(principal: Principal) -> tuple[str, ...]:

@@ -28,7 +28,10 @@ class MessageStored(NamedTuple):
 
 
 class ReadMoved(NamedTuple):
-    """Somebody read up to a seq."""
+    """Somebody read up to a seq.
+
+    :ivar admin_id: whose connections are told: who serves; after the end of a service, the admin who read.
+    """
 
     conversation_id: int
     group_id: int

@@ -74,6 +74,7 @@ class Thread:
 
     :ivar unanswered_since: when the first unanswered message of the guest came; None where the admin, or
         nobody, wrote last.
+    :ivar banned: the guest is.
     """
 
     id: int
@@ -86,6 +87,7 @@ class Thread:
     queued_at: int | None
     unanswered_since: int | None
     reason: str
+    banned: bool = False
 
     @property
     def place(self) -> tuple[int, int, int]:
@@ -193,7 +195,7 @@ def start(board: Board, gid: int, *, wrote: bool = True) -> None:
     :param wrote: whoever's admin is gone is routed anew by writing, not by asking for service.
     """
     thread = board.of(gid)
-    if thread is None or board.banned:
+    if thread is None or thread.banned or board.banned:
         raise errors.LoginAgain()
     if thread.state == QUEUED or (thread.state == SERVING and not (thread.away and wrote)):
         return

@@ -165,7 +165,7 @@ class Messaging:
                     who.group_id,
                     gid,
                     marked.rev,
-                    marked.admin_id,
+                    marked.admin_id or (who.person.id if who.person.role is Role.ADMIN else None),
                     marked.admin_read_seq,
                     marked.guest_read_seq,
                     marked.admin_unread,

@@ -110,10 +110,13 @@ class AssignmentStore:
         desks = await transaction.fetch(
             """
             SELECT a.id, a.name, a.avatar, a.status = 'banned',
-                   EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at IS NULL),
-                   EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at > %s),
+                   EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
+                           AND s.group_id = a.group_id AND s.ended_at IS NULL),
+                   EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
+                           AND s.group_id = a.group_id AND s.ended_at > %s),
                    a.suspended, a.capacity,
-                   (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving'),
+                   (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving'
+                    AND c.group_id = a.group_id),
                    a.last_assigned_at
             FROM admin a WHERE a.group_id = %s
             """,
@@ -128,7 +131,7 @@ class AssignmentStore:
                            (SELECT a.seq + 1 FROM message a WHERE a.conversation_id = c.id AND a.sender_type = 3
                             ORDER BY a.seq DESC LIMIT 1))
                        ORDER BY m.seq LIMIT 1) END,
-                   c.reason
+                   c.reason, (SELECT g.status = 'banned' FROM guest g WHERE g.id = c.guest_id)
             FROM conversation c WHERE c.id IN (
                 SELECT id FROM conversation WHERE group_id = %(group)s AND state = 'queued'
                 UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND guest_id = %(gid)s

@@ -71,13 +71,13 @@ async def desk_list(
     """
     chosen = await reader.fetch(
         """
-        (SELECT id, 0 AS part FROM conversation WHERE admin_id = %s AND state = 'serving')
+        (SELECT id, 0 AS part FROM conversation WHERE admin_id = %s AND group_id = %s AND state = 'serving')
         UNION ALL (SELECT id, 1 FROM conversation WHERE group_id = %s AND state = 'queued'
                    ORDER BY queue_rank, queued_at, id LIMIT %s)
         UNION ALL (SELECT id, 2 FROM conversation WHERE last_admin_id = %s AND state = 'ended'
                    AND group_id = %s ORDER BY ended_at DESC LIMIT %s)
         """,
-        (admin_id, group_id, limit + 1, admin_id, group_id, limit + 1),
+        (admin_id, group_id, group_id, limit + 1, admin_id, group_id, limit + 1),
     )
     served = sum(part == 0 for _, part in chosen)
     keep = max(limit, served)
@@ -91,7 +91,11 @@ async def desk_page(
     """One page of the admin's own conversations in *state* (queued: the group's), the newest first."""
     whose = {
         "queued": ("group_id = %s", "queue_rank DESC, queued_at DESC, id DESC", [group_id]),
-        "serving": ("admin_id = %s", "coalesce(last_message_at, created_at) DESC, id DESC", [admin_id]),
+        "serving": (
+            "admin_id = %s AND group_id = %s",
+            "coalesce(last_message_at, created_at) DESC, id DESC",
+            [admin_id, group_id],
+        ),
         "ended": ("last_admin_id = %s AND group_id = %s", "ended_at DESC, id DESC", [admin_id, group_id]),
     }
     where, order, params = whose[state]
@@ -160,9 +164,11 @@ async def changed_revs(reader: Reader, revs: dict[int, int]) -> dict[int, int]:
 
 
 async def served_by(reader: Reader, admin_ids: Sequence[int]) -> list[tuple[int, int]]:
-    """(admin_id, conversation_id) of all whom these admins serve."""
+    """(admin_id, conversation_id) of all whom these admins serve in their group."""
     rows = await reader.fetch(
-        "SELECT admin_id, id FROM conversation WHERE state = 'serving' AND admin_id = ANY(%s)", (list(admin_ids),)
+        "SELECT c.admin_id, c.id FROM conversation c JOIN admin a ON a.id = c.admin_id AND a.group_id = c.group_id"
+        " WHERE c.state = 'serving' AND c.admin_id = ANY(%s)",
+        (list(admin_ids),),
     )
     return [(admin_id, conversation_id) for admin_id, conversation_id in rows]
 

@@ -42,21 +42,28 @@ async def admin(reader: Reader, admin_id: int) -> AdminRecord | None:
 
 
 async def admins(reader: Reader, group_id: int, only: Sequence[int] | None = None) -> dict[int, Admin]:
-    """The ``admin_list`` of a group, or the entries of *only* these admins in it; banned ones are not shown."""
+    """The ``admin_list`` of a group, without those who are banned.
+
+    With *only*, the entries of these admins, also of those who are banned or in another group by now: for the
+    colleagues they are off line.
+    """
     rows = await reader.fetch(
         """
-        SELECT a.id, a.name, a.avatar, g.name, a.suspended, a.capacity,
-               EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at IS NULL),
-               (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving')
+        SELECT a.id, a.name, a.avatar, a.group_id, g.name, a.suspended, a.capacity,
+               a.group_id = %s AND a.status = 'active' AND EXISTS (
+                   SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
+                   AND s.group_id = a.group_id AND s.ended_at IS NULL),
+               (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving'
+                AND c.group_id = a.group_id)
         FROM admin a JOIN service_group g ON g.id = a.group_id
-        WHERE a.group_id = %s AND a.status = 'active' AND (%s OR a.id = ANY(%s)) ORDER BY a.id
+        WHERE CASE WHEN %s THEN a.group_id = %s AND a.status = 'active' ELSE a.id = ANY(%s) END ORDER BY a.id
         """,
-        (group_id, only is None, list(only or ())),
+        (group_id, only is None, group_id, list(only or ())),
     )
     found = {}
-    for id_, name, avatar, group_name, suspended, capacity, connected, load in rows:
+    for id_, name, avatar, home_id, group_name, suspended, capacity, connected, load in rows:
         status = (SUSPENDED if suspended else ONLINE) if connected else OFFLINE
-        found[id_] = Admin(Person(Role.ADMIN, id_, name, avatar), group_id, group_name, status, load, capacity)
+        found[id_] = Admin(Person(Role.ADMIN, id_, name, avatar), home_id, group_name, status, load, capacity)
     return found
 
 

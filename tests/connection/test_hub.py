@@ -394,12 +394,18 @@ class Revs(HubCase):
             self.assertEqual(self.told(link), ["301"])
 
     def test_everywhere(self) -> None:
-        """After the node was given up, everybody is told that pushes may have been lost, if the client knows how."""
+        """After the node was given up, everybody is told that pushes may have been lost, if the client knows how.
+
+        Not all at once, but within ten seconds.
+        """
         _, guest = self.come(GUS)
         _, old = self.come(BOB, v=1)
         self.hub.gap_everywhere()
+        self.clock.advance(1)
         self.assertEqual(orjson.loads(self.link.frames[0][0])["data"], {})
-        self.assertEqual([self.numbers(link) for link in (self.link, guest, old)], [[39099], [29099], []])
+        self.assertEqual([self.numbers(link) for link in (self.link, guest, old)], [[39099], [], []])
+        self.clock.pump([1] * 8)
+        self.assertEqual([self.numbers(link) for link in (self.link, guest, old)], [[], [29099], []])
 
 
 class Following(HubCase):

@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 import chatproto
-from chatproto import verbs
+from chatproto.cli import verbs
+from chatproto.cli.verbs import Verb
 from chatproto.config import CONFIG_FILE, OPTIONS, TIME, Option
 from chatproto.storage.registry import DEFAULT_CAPACITY
-from chatproto.verbs import Verb
 
 OPTION = "option_"
 """Before the key of an option of the configuration, in what was parsed."""
@@ -31,8 +31,8 @@ _NOTES = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """All of it. What is parsed has ``run`` (a :data:`chatproto.verbs.Verb`), ``ask`` where a password has to be asked
-    for, ``json`` where it was given, and ``option_…`` for each option of the configuration that was given."""
+    """All of it. What is parsed has ``run`` (a :data:`chatproto.cli.verbs.Verb`), ``ask`` where a password has to be
+    asked for, ``json`` where it was given, and ``option_…`` for each option of the configuration that was given."""
     top = argparse.ArgumentParser(
         prog="chatproto",
         description="Look after a chatproto server: groups, admins, guests, tokens.",

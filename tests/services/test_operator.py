@@ -13,7 +13,7 @@ from chatproto.demo import seed_demo
 from chatproto.domain.events import ServiceChanged
 from chatproto.domain.model import ENDED, QUEUED, SERVING, Conversation, Person, Principal, Role
 from chatproto.services.assignment import Assignment
-from chatproto.services.control import Control, Refused
+from chatproto.services.operator import Operator, Refused
 from chatproto.storage import control as listening
 from chatproto.storage import history, people, presence, registry
 from chatproto.storage.assignment import AssignmentStore
@@ -34,7 +34,7 @@ class ControlTestCase(DatabaseTestCase):
         self.addCleanup(lambda: Deferred.fromCoroutine(self.pool.close()))
         await self.pool.start()
         self.assignment = Assignment(AssignmentStore(self.pool, grace=45_000))
-        self.control = Control(self.pool, self.assignment)
+        self.control = Operator(self.pool, self.assignment)
         self.node = await presence.join(self.pool, "test")
         self.group, _ = await self.control.add_group("Sales")
 
@@ -242,7 +242,7 @@ class AdminTests(ControlTestCase):
         admin_id = await self.admin()
         guest = await self.guest("ann")
         await self.asks(guest)
-        second = Control(self.pool, Assignment(AssignmentStore(self.pool, grace=45_000)))
+        second = Operator(self.pool, Assignment(AssignmentStore(self.pool, grace=45_000)))
         await gatherResults(
             [
                 Deferred.fromCoroutine(self.control.move_admin(admin_id, others[0])),

@@ -25,15 +25,15 @@ from twisted.internet.task import react
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner
 from zope.interface import provider
 
-from chatproto import grammar
+from chatproto.cli import grammar
+from chatproto.cli.grammar import OPTION
+from chatproto.cli.office import Office
+from chatproto.cli.tables import shown
+from chatproto.cli.verbs import Answer
 from chatproto.config import Config, load
 from chatproto.domain import passwords
 from chatproto.errors import ConfigurationError, StartError, StorageError
-from chatproto.grammar import OPTION
-from chatproto.office import Office
-from chatproto.services.control import Refused
-from chatproto.tables import shown
-from chatproto.verbs import Answer
+from chatproto.services.operator import Refused
 
 DONE, FAILED, WRONG = 0, 1, 2
 """Exit codes."""

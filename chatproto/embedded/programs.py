@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from chatproto.clock import Clock, sleep
 from chatproto.errors import StartError
 
-_BOUND_TO_PARENT = str(Path(__file__).with_name("_pdeathsig.py"))
+_BOUND_TO_PARENT = str(Path(__file__).with_name("bound.py"))
 # Those that exist are tried in this order where a root process gets no user namespace.
 _USERS = ("chatproto", "postgres", "nobody")
 
@@ -38,7 +38,7 @@ class ProcessReactor(Clock, Protocol):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who the programs are: ``argument`` as chatproto._pdeathsig takes it, ``owner`` (uid, gid) of their files."""
+    """Who the programs are: ``argument`` as chatproto.embedded.bound takes it, ``owner`` (uid, gid) of their files."""
 
     argument: str
     owner: tuple[int, int]

@@ -26,7 +26,7 @@ class _Elsewhere(Exception):
     """The admin is in another group by now."""
 
 
-class Control:
+class Operator:
     """The operator's hand.
 
     :raises Refused: of every method: there is no such group, admin or guest.

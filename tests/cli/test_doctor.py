@@ -16,9 +16,9 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from chatproto import doctor
+from chatproto.cli import doctor
+from chatproto.cli.doctor import FAIL, OK, WARN, Check
 from chatproto.config import Config
-from chatproto.doctor import FAIL, OK, WARN, Check
 from chatproto.web.site import make_site
 from tests.database import DatabaseTestCase, execute, named, scratch
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import orjson
 
+from chatproto.cli.doctor import FAIL, as_json, as_text, examine
+from chatproto.cli.office import Office
+from chatproto.cli.tables import shown, table
 from chatproto.config import Config
-from chatproto.doctor import FAIL, as_json, as_text, examine
 from chatproto.domain import passwords
 from chatproto.domain.model import ONLINE, SUSPENDED
 from chatproto.domain.tokens import load_keyring
 from chatproto.errors import ConfigurationError
-from chatproto.office import Office
 from chatproto.storage.registry import AdminRow, GroupRow, GuestRow
-from chatproto.tables import shown, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +47,24 @@ Verb = Callable[[Office, Namespace], Awaitable[Answer]]
 
 async def group_add(office: Office, given: Namespace) -> Answer:
     name = _name(given.NAME, "NAME", office.config)
-    group_id, _ = await (await office.control()).add_group(name)
+    group_id, _ = await (await office.operator()).add_group(name)
     return Answer({"id": group_id, "name": name}, str(group_id))
 
 
 async def group_list(office: Office, given: Namespace) -> Answer:
-    rows = await (await office.control()).groups()
+    rows = await (await office.operator()).groups()
     head = ("ID", "NAME", "STATE", "ADMINS", "WAITING", "SERVED")
     cells = [(row.id, row.name, _group_state(row), row.admins, row.waiting, row.serving) for row in rows]
     return Answer([asdict(row) for row in rows], table(head, cells))
 
 
 async def group_ban(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).ban_group(given.ID)
+    row, _ = await (await office.operator()).ban_group(given.ID)
     return Answer(asdict(row), note=f"group {row.id} ({row.name}) is banned")
 
 
 async def group_unban(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).unban_group(given.ID)
+    row, _ = await (await office.operator()).unban_group(given.ID)
     return Answer(asdict(row), note=f"group {row.id} ({row.name}) is open")
 
 
@@ -78,13 +78,13 @@ def _group_state(row: GroupRow) -> str:
 async def admin_add(office: Office, given: Namespace) -> Answer:
     name = _name(given.NAME, "NAME", office.config)
     avatar = _url(given.avatar, office.config)
-    control = await office.control()
+    control = await office.operator()
     admin_id, _ = await control.add_admin(given.group, name, avatar=avatar, capacity=given.capacity)
     return Answer(_admin(await control.admin(admin_id)), str(admin_id))
 
 
 async def admin_list(office: Office, given: Namespace) -> Answer:
-    rows = await (await office.control()).admins(given.group)
+    rows = await (await office.operator()).admins(given.group)
     head = ("ID", "NAME", "GROUP", "STATE", "GUESTS", "CAPACITY", "PASSWORD")
     cells = [
         (
@@ -102,27 +102,27 @@ async def admin_list(office: Office, given: Namespace) -> Answer:
 
 
 async def admin_ban(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).ban_admin(given.ID)
+    row, _ = await (await office.operator()).ban_admin(given.ID)
     return Answer(_admin(row), note=f"{_title(row)} is banned")
 
 
 async def admin_unban(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).unban_admin(given.ID)
+    row, _ = await (await office.operator()).unban_admin(given.ID)
     return Answer(_admin(row), note=f"{_title(row)} may log in")
 
 
 async def admin_capacity(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).set_capacity(given.ID, given.N)
+    row, _ = await (await office.operator()).set_capacity(given.ID, given.N)
     return Answer(_admin(row), note=f"{_title(row)} serves up to {row.capacity} guests")
 
 
 async def admin_move(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).move_admin(given.ID, given.group)
+    row, _ = await (await office.operator()).move_admin(given.ID, given.group)
     return Answer(_admin(row), note=f"{_title(row)} is in group {row.group_id} ({row.group_name})")
 
 
 async def admin_password(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).set_password(given.ID, passwords.hashed(given.password))
+    row, _ = await (await office.operator()).set_password(given.ID, passwords.hashed(given.password))
     return Answer(_admin(row), note=f"{_title(row)} has a new password")
 
 
@@ -146,17 +146,17 @@ def _title(row: AdminRow) -> str:
 
 
 async def guest_ban(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).ban_guest(given.GID)
+    row, _ = await (await office.operator()).ban_guest(given.GID)
     return Answer(_guest(row), note=f"guest {row.id} is banned")
 
 
 async def guest_unban(office: Office, given: Namespace) -> Answer:
-    row, _ = await (await office.control()).unban_guest(given.GID)
+    row, _ = await (await office.operator()).unban_guest(given.GID)
     return Answer(_guest(row), note=f"guest {row.id} may come again")
 
 
 async def guest_show(office: Office, given: Namespace) -> Answer:
-    row = await (await office.control()).guest(given.GID)
+    row = await (await office.operator()).guest(given.GID)
     about = (
         ("gid", row.id),
         ("external id", row.external_id if row.external_id is not None else "- (anonymous)"),
@@ -194,7 +194,7 @@ def _when(milliseconds: int) -> str:
 
 
 async def token_admin(office: Office, given: Namespace) -> Answer:
-    row = await (await office.control()).admin(given.ID)
+    row = await (await office.operator()).admin(given.ID)
     note = ""
     if row.banned or row.group_banned:
         note = f"note: {_title(row)} cannot log in with it: {_admin_state(row)}"
@@ -211,7 +211,7 @@ async def token_guest(office: Office, given: Namespace) -> Answer:
         claims["avatar"] = _url(given.avatar, config)
     note = ""
     if given.group is not None:
-        row = await (await office.control()).group(given.group)
+        row = await (await office.operator()).group(given.group)
         claims["group_id"] = row.id
         note = f"note: group {row.id} ({row.name}) is banned: nobody gets in" if row.banned else ""
     return _token(config, claims, given.ttl, note)

@@ -26,10 +26,10 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 
-from chatproto._postgres import find
 from chatproto.config import Config
 from chatproto.domain.tokens import load_server_secret, read_shop_keys
 from chatproto.embedded import EmbeddedPostgres
+from chatproto.embedded.programs import find
 from chatproto.errors import StartError, StorageError
 from chatproto.storage import migrations, registry
 from chatproto.storage.pool import Pool

@@ -1,6 +1,6 @@
 """Become a program that does not outlive its parent. Run as a file of its own, it needs nothing but Python::
 
-    python -I -S _pdeathsig.py PARENT SIGNAL IDENTITY PROGRAM [ARGUMENT ...]
+    python -I -S bound.py PARENT SIGNAL IDENTITY PROGRAM [ARGUMENT ...]
 
 PARENT is the process id of the caller, SIGNAL the number that the kernel sends when the caller is gone
 (prctl(2), PR_SET_PDEATHSIG). IDENTITY is ``-`` (stay who we are), ``namespace:UID:GID`` (a user namespace in which

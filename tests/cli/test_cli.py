@@ -17,18 +17,19 @@ from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import chatproto
-from chatproto import cli, grammar
-from chatproto._pgdata import servers_in
+from chatproto.cli import entry as cli
+from chatproto.cli import grammar
+from chatproto.cli.tables import table
+from chatproto.cli.verbs import Answer
 from chatproto.config import OPTIONS, Config
 from chatproto.domain.passwords import matches
 from chatproto.domain.tokens import load_keyring
 from chatproto.embedded import EmbeddedPostgres
+from chatproto.embedded.directory import servers_in
 from chatproto.errors import AdminIdMissing, ConfigurationError
-from chatproto.services.control import Refused
+from chatproto.services.operator import Refused
 from chatproto.storage import people
 from chatproto.storage.pool import Pool
-from chatproto.tables import table
-from chatproto.verbs import Answer
 from tests.database import FAST, DatabaseTestCase, execute, scratch
 
 COMMANDS = (
