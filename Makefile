@@ -1,9 +1,8 @@
 # For developers, in a checkout. What a user needs stands in README.md and needs no make.
 
 VENV ?= .venv
-PYTHON ?= $(VENV)/bin/python
 
-.PHONY: all venv run test lint dist clean
+.PHONY: all venv run test lint dist ci clean
 
 all: lint test
 
@@ -15,18 +14,21 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	touch $@
 
 run: venv
-	$(VENV)/bin/twistd -n chatproto --demo
+	$(VENV)/bin/twistd --pidfile= -n chatproto --demo
 
 test: venv
-	$(PYTHON) -m twisted.trial tests
+	$(VENV)/bin/python -m twisted.trial tests
 
 lint: venv
-	$(PYTHON) -m ruff check chatproto twisted tests
-	$(PYTHON) -m ruff format --check chatproto twisted tests
-	$(PYTHON) -m mypy
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
 
 dist: venv
-	$(PYTHON) -m build
+	$(VENV)/bin/python -m build
+
+ci:
+	.ci/run
 
 clean:
 	rm -rf build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
