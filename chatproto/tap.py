@@ -6,6 +6,7 @@ import atexit
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -46,6 +47,7 @@ class ChatService(Service):
     def __init__(self, config: Config) -> None:
         # Twisted's own is the time of day: a step of the clock would stall or hurry every timer.
         reactor.seconds = time.monotonic
+        _raise_file_limit()
         self._config = config
         self._server = ChatServer(config, reactor, self._died)
         self._starting: Deferred[None] | None = None
@@ -139,6 +141,12 @@ class ChatService(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         return Deferred.fromCoroutine(self._server.stop())
+
+
+def _raise_file_limit() -> None:
+    """As many connections as the operator allows: the soft limit is for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _calm_collector() -> None:

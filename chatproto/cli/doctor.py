@@ -264,16 +264,15 @@ def nvx(used: bool = USES_NVX) -> Check:
 
 def file_limit(connections: int) -> Check:
     """:param connections: ``--max-connections``."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the daemon raises its soft limit to the hard one
     needed = connections + _OTHER_FILES
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return Check("files", OK, f"{soft} may be open, enough for {connections} connections")
-    raise_it = f"ulimit -n {needed}" if hard == resource.RLIM_INFINITY or hard >= needed else "raise the hard limit too"
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        return Check("files", OK, f"{hard} may be open, enough for {connections} connections")
     return Check(
         "files",
         WARN,
-        f"{soft} may be open here: room for {max(soft - _OTHER_FILES, 0)} of {connections} connections",
-        f"LimitNOFILE={needed} (systemd), or {raise_it}, or a lower --max-connections",
+        f"{hard} may be open here: room for {max(hard - _OTHER_FILES, 0)} of {connections} connections",
+        f"LimitNOFILE={needed} (systemd), or a higher hard limit (ulimit -Hn), or a lower --max-connections",
     )
 
 

@@ -147,7 +147,7 @@ class ProcessTests(SynchronousTestCase):
 
     def test_file_limit(self) -> None:
         """A limit of open files below the connections that may come is told, with the number that is needed."""
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _, soft = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.assertEqual(OK, doctor.file_limit(1).status)
         if soft == resource.RLIM_INFINITY:
             return
