@@ -221,6 +221,7 @@ class Client:
 
     def numbers(self) -> list[int]:
         """The numbers of the pushes in ``told``, which is empty afterwards."""
+        self._sort()
         told, self.told = self.told, []
         return [frame["api_key"] for frame in told]
 
