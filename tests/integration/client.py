@@ -11,7 +11,6 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +24,11 @@ Frame = dict[str, Any]
 Where = Callable[[Frame], bool]
 
 PUSHES = codes.ADMIN_PUSHES | codes.GUEST_PUSHES
+
+
+def same(name: str, value: object) -> Where:
+    """A condition for :meth:`Client.push`."""
+    return lambda data: bool(data[name] == value)
 
 
 class ConnectionGone(Exception):
@@ -97,9 +101,13 @@ class Client:
         *,
         origin: str | None = None,
         headers: Mapping[str, str] | None = None,
-        endpoint: IStreamClientEndpoint | None = None,
+        endpoint: Any = None,
     ) -> Client:
-        """:raises Refused: the handshake was answered with something else."""
+        """Shake hands.
+
+        :param endpoint: an IStreamClientEndpoint, where it is not plain TCP: then TLS is what it speaks.
+        :raises Refused: the handshake was answered with something else.
+        """
         scheme = "ws" if endpoint is None else "wss"
         factory = WebSocketClientFactory(
             f"{scheme}://127.0.0.1:{port}/", origin=origin, headers=dict(headers or {}), reactor=reactor

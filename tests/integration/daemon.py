@@ -38,6 +38,7 @@ SHOP_SECRET = "a shop's secret of the tests, 32+ bytes"
 CHANNEL = "chatproto"
 
 _READY = re.compile(r"chatproto \S+ listens on .*?port=(\d+)")
+_CHATPROTO = "import sys; from chatproto.cli import main; sys.exit(main())"
 _TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
@@ -205,9 +206,10 @@ class Daemon:
 
     async def command_line(self, *arguments: str) -> str:
         """Run ``chatproto NOUN VERB`` on the same data; returns what it prints."""
-        command = [sys.executable, "-m", "chatproto.cli", *arguments, "--data", str(self.data)]
+        command = [sys.executable, "-c", _CHATPROTO, "--data", str(self.data)]
         if self.database is not None:
             command += ["--database", self.database]
+        command += arguments
 
         def work() -> str:
             done = subprocess.run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.integration.case import DaemonTestCase, all_of
-from tests.integration.client import Client
+from tests.integration.client import Client, same
 from tests.integration.daemon import token
 
 # One of every kind, those that are no text in forms that a careless server would write anew: white space, numbers,
@@ -50,9 +50,9 @@ class ConversationTests(DaemonTestCase):
         self.assertEqual(sorted(list(owners.values()).count(admin_id) for admin_id in ids), [1, 2])
         for guest in guests:
             admin = admins[owners[guest.gid]]
-            arrived = await admin.push(32401, lambda data, gid=guest.gid: data["gid"] == gid)
+            arrived = await admin.push(32401, same("gid", guest.gid))
             self.assertIsNone(arrived["data"]["from_aix"])
-            await admin.push(32399, lambda data, gid=guest.gid: data["gid"] == gid)
+            await admin.push(32399, same("gid", guest.gid))
             answered = await admin.good_request(32300, gid=guest.gid, msg=f"Hello {guest.gid}", cmid="hello")
             self.assertEqual(answered["message_info"]["seq"], 2)
             heard = await guest.push(22399)
@@ -81,7 +81,7 @@ class ConversationTests(DaemonTestCase):
                 reply = await sender.ask(frame, int(head[10:15]), tag)
                 self.assertEqual(reply["code"], 200, reply)
                 self.assertEqual(body_of(sender.raw[sender.frames.index(reply)]), body)
-                await receiver.push(number, lambda data, seq=seq: data["message_info"]["seq"] == seq)
+                self.assertEqual((await receiver.push(number))["message_info"]["seq"], seq)
                 pushes = [
                     raw
                     for pushed, raw in zip(receiver.frames, receiver.raw, strict=True)
