@@ -1,0 +1,1 @@
+"""The benchmark: ``python -m bench`` compares chatproto with yardsticks on this machine (docs/performance.md)."""

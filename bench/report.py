@@ -1,0 +1,167 @@
+"""The results as Markdown and JSON. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, log10
+from typing import Any
+
+from bench.results import Key, Results, Spread, Target
+
+LABELS: Mapping[str, str] = {
+    "rate": "per second",
+    "ack_p50": "ack p50 ms",
+    "ack_p99": "ack p99 ms",
+    "push_p50": "push p50 ms",
+    "push_p99": "push p99 ms",
+    "push_max": "push max ms",
+    "p50": "p50 ms",
+    "p99": "p99 ms",
+    "max": "max ms",
+    "cpu": "CPU-s/1,000, all",
+    "cpu_server": "server",
+    "cpu_backends": "backends",
+    "cpu_others": "rest of PostgreSQL",
+    "cpu_postgres": "CPU-s/1,000, PostgreSQL",
+    "cpu_client": "pgbench",
+    "load_cores": "load generator, cores",
+    "lag_p99": "sent late, p99 ms",
+    "function": "function, CPU-µs a row",
+    "plain": "plain INSERT, CPU-µs a row",
+    "ratio": "ratio",
+    "kib": "KiB a connection",
+    "rss_mib": "RSS MiB",
+    "idle_cores": "server, cores, idle",
+    "pings": "pings answered",
+    "lost_within": "all cut off within s",
+    "down": "server down s",
+    "back_50": "half back s",
+    "back_99": "99 % back s",
+    "back_100": "all back s",
+    "attempts": "attempts a client",
+}
+"""Column heads; a metric without one is only in the JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the numbers were made with.
+
+    :ivar title: such as "Full run" or "Quick run".
+    :ivar machine: name → value, for people.
+    :ivar notes: what a reader has to know, one sentence each.
+    """
+
+    title: str
+    rounds: int
+    machine: Mapping[str, str]
+    notes: Sequence[str]
+
+
+def number(value: float) -> str:
+    """With three digits that count, and at most four places: 25,300 · 9.81 · 0.0420."""
+    if value == 0:
+        return "0"
+    places = min(2 - floor(log10(abs(value))), 4)
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def cell(spread: Spread | None, unit: str = "") -> str:
+    """median (min–max); the median alone where there is no difference."""
+    if spread is None:
+        return ""
+    middle, least, most = number(spread.median) + unit, number(spread.least), number(spread.most)
+    return middle if least == most else f"{middle} ({least}–{most})"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _scenario(results: Results, keys: Sequence[Key]) -> list[str]:
+    metrics = [name for name in LABELS if any(name in results.metrics(key) for key in keys)]
+    rows = [[key.point, key.system, *(cell(results.spread(key, name)) for name in metrics)] for key in keys]
+    return table(["", "system", *(LABELS[name] for name in metrics)], rows)
+
+
+def _targets(results: Results, targets: Sequence[Target]) -> list[str]:
+    rows = []
+    for target in targets:
+        spread = target.spread(results)
+        sign = "≤" if target.low else "≥"
+        bounds = [f"{sign} {number(bound)}{target.unit}" for bound in (target.must, target.reach)]
+        if spread is None:
+            rows.append([target.what, *bounds, "not measured", ""])
+        else:
+            rows.append([target.what, *bounds, cell(spread, target.unit), target.verdict(spread.median)])
+    return table(["", "must", "reach for", "measured", ""], rows)
+
+
+def markdown(run: Run, results: Results, targets: Sequence[Target]) -> str:
+    """The whole report."""
+    rounds = "one round" if run.rounds == 1 else f"{run.rounds} interleaved rounds: median (min–max)"
+    lines = [f"**{run.title}**, {rounds}.", ""]
+    flaws = results.flaws()
+    if flaws:
+        lines += ["**This run is no result:**", "", *(f"- {flaw}" for flaw in flaws), ""]
+    else:
+        lines += [
+            "Every message was received once and in order, and every acknowledged one stood in the database.",
+            "",
+        ]
+    lines += table(["machine", ""], [[name, value] for name, value in run.machine.items()])
+    lines += ["", *(f"- {note}" for note in run.notes)]
+    lines += ["", "### Targets", "", *_targets(results, targets)]
+    for scenario in dict.fromkeys(key.scenario for key in results.measured()):
+        keys = [key for key in results.measured() if key.scenario == scenario]
+        lines += ["", f"### {scenario}", "", *_scenario(results, keys)]
+    return "\n".join(lines) + "\n"
+
+
+def document(run: Run, results: Results, targets: Sequence[Target]) -> dict[str, Any]:
+    """The whole report for programs."""
+    summary = []
+    for key in results.measured():
+        spreads = {name: results.spread(key, name) for name in results.metrics(key)}
+        metrics = {name: spread.json() for name, spread in spreads.items() if spread is not None}
+        summary.append({"scenario": key.scenario, "point": key.point, "system": key.system, "metrics": metrics})
+    reached = []
+    for target in targets:
+        spread = target.spread(results)
+        reached.append(
+            {
+                "what": target.what,
+                "must": target.must,
+                "reach": target.reach,
+                "low": target.low,
+                "measured": spread.json() if spread is not None else None,
+                "verdict": target.verdict(spread.median) if spread is not None else None,
+            }
+        )
+    return {
+        "title": run.title,
+        "rounds": run.rounds,
+        "machine": dict(run.machine),
+        "notes": list(run.notes),
+        "flaws": results.flaws(),
+        "targets": reached,
+        "summary": summary,
+        "measurements": [one.json() for one in results.measurements],
+    }
+
+
+BEGIN, END = "<!-- results: made by python -m bench --record -->", "<!-- end of results -->"
+
+
+def replaced(text: str, report: str) -> str:
+    """The document with the report in place of the one between the marks.
+
+    :raises ValueError: the marks are not there.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError("no marks for the results")
+    return f"{before}{BEGIN}\n\n{report}\n{END}{after}"
