@@ -1,4 +1,4 @@
-"""A client that was written from the given document alone lives its whole day without meeting anything unknown to it."""
+"""A client that knows the given document alone lives its whole day without meeting anything unknown to it."""
 
 from __future__ import annotations
 
@@ -179,8 +179,7 @@ class OldClientTests(DaemonTestCase):
         await guest.good_request(22060)
         for client in (alice, bob):
             await client.beat()
-            numbers = {frame["api_key"] for frame in client.frames}
-            self.assertLessEqual(numbers, {0, *FIELDS})
+            self.assertLessEqual({frame["api_key"] for frame in client.frames}, {0, *FIELDS})
             self.assertTrue(all(frame["code"] > 0 for frame in client.frames))
 
     async def recs(self, client: OldClient, gid: str, **fields: Any) -> Frame:
