@@ -38,13 +38,28 @@ class Certificates:
         self._context = self._read()
 
     def _read(self) -> SSL.Context:
+        for file in (self._key, self._chain):
+            try:
+                file.open("rb").close()
+            except OSError as error:
+                raise StartError(f"cannot read {file}: {error.strerror}") from None
         context = CertificateOptions().getContext()
+        asked = []
+
+        def password(*_: object) -> bytes:
+            """A daemon has nobody to ask, and OpenSSL would ask on the terminal."""
+            asked.append(True)
+            return b""
+
+        context.set_passwd_cb(password)
         try:
             context.use_certificate_chain_file(str(self._chain))
             context.use_privatekey_file(str(self._key))
             context.check_privatekey()
         except SSL.Error as error:
-            reason = error.args[0][0][2] if error.args and error.args[0] else "cannot be read"
+            reason = (error.args and error.args[0] and error.args[0][0][2]) or "cannot be read"
+            if asked:
+                reason = "the key has a password"
             raise StartError(f"TLS key {self._key} and certificate {self._chain}: {reason}") from None
         return context
 

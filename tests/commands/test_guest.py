@@ -480,7 +480,7 @@ class ToldTests(GuestCase):
             self.assertEqual(client.numbers(), [])
 
     async def test_admin_lost(self) -> None:
-        """45 s after the admin's last connection went, who wrote last is at the head of the queue; others see nothing."""
+        """45 s after the admin's last connection went, who wrote last heads the queue; others see nothing."""
         ann = await self.served()
         quiet = await self.guest("quiet")
         await quiet.ok(22000)
