@@ -152,9 +152,9 @@ class Assignment:
     # Coming and going.
 
     async def arrive(
-        self, group_id: int, admin_id: int, first: Callable[[Transaction], Awaitable[None]]
+        self, group_id: int, admin_id: int, first: Callable[[Transaction], Awaitable[None]] | None = None
     ) -> list[Event]:
-        """An admin logs in: *first* makes the session, then the queue is drained."""
+        """An admin logs in (*first* makes the session) or is back: guests are kept, the queue is drained."""
         _, events = await self._decide(
             group_id, Scope(of_admin=admin_id), lambda board: routing.arrive(board, admin_id), first=first
         )

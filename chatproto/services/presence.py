@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from twisted.logger import Logger
 
 from chatproto.clock import Clock
 from chatproto.domain.events import Event, GroupChanged, GuestNoted
-from chatproto.domain.model import QUEUED, SERVING
+from chatproto.domain.model import QUEUED, SERVING, Role
+from chatproto.errors import ChatError
 from chatproto.services.assignment import Assignment
 from chatproto.storage import history, presence
 from chatproto.storage.pool import Pool, Transaction
@@ -102,9 +104,16 @@ class Node:
             "this node was given up and is back as node {id} with {count} sessions", id=self.id, count=len(sessions)
         )
         self._returned()
+        # Who ended while this went on may have been brought back after the end.
+        open_ = {session.ix for session in self._sessions()}
+        for session in sessions:
+            if session.ix not in open_:
+                await presence.end(self._pool, session.ix)
         events: list[Event] = []
-        for group_id in {session.group_id for session in sessions}:
-            events += await self._assignment.drain(group_id)
+        for group_id, admin_id in {(s.group_id, s.person_id) for s in sessions if s.role is Role.ADMIN}:
+            # Whose account was banned or moved meanwhile is told by the control channel.
+            with suppress(ChatError):
+                events += await self._assignment.arrive(group_id, admin_id)
         return events
 
     async def look_after_cluster(self) -> list[Event]:

@@ -179,14 +179,13 @@ async def gone_guests(reader: Reader) -> list[tuple[int, int]]:
     """(group_id, gid) of guests who went off line just now, each once; only those without another session."""
     rows = await reader.fetch(
         f"""
-        WITH told AS (
-            UPDATE session SET settled = true
-            WHERE ended_at < now_ms() - {OFFLINE_AFTER} AND NOT settled AND person_type = 1
+        WITH moment AS MATERIALIZED (SELECT now_ms() - {OFFLINE_AFTER} AS at), told AS (
+            UPDATE session SET settled = true FROM moment
+            WHERE ended_at < moment.at AND NOT settled AND person_type = 1
             RETURNING person_id, group_id)
-        SELECT DISTINCT t.group_id, t.person_id FROM told t
+        SELECT DISTINCT t.group_id, t.person_id FROM told t, moment
         WHERE NOT EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = t.person_id
-                          AND s.group_id = t.group_id
-                          AND (s.ended_at IS NULL OR s.ended_at >= now_ms() - {OFFLINE_AFTER}))
+                          AND s.group_id = t.group_id AND (s.ended_at IS NULL OR s.ended_at >= moment.at))
         """
     )
     return [(group_id, gid) for group_id, gid in rows]
