@@ -1,13 +1,8 @@
-"""From a frame to its reply: the order of checks, the order of commands, and the one place where errors become replies.
-
-Commands of a connection start in order and are answered in order. A send counts as started once it stands in
-the journal, so neighbouring sends share a batch; any other command waits for all before it and holds all after it.
-"""
+"""From a frame to its reply: the order of checks, and the one place where errors become replies."""
 
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,14 +10,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatproto import errors
-from chatproto.clock import Clock, Timer, Timers
+from chatproto.clock import Clock, Timers
 from chatproto.commands import admin, guest, session  # noqa: F401  (they fill the table)
-from chatproto.commands.table import TABLE, Answer, Call, Command, Login, Services
+from chatproto.commands.table import TABLE, Answer, Call, Command, Services
 from chatproto.connection.hub import Hub
+from chatproto.connection.logins import Logins
+from chatproto.connection.order import Order, Work
 from chatproto.connection.rate import Rate
-from chatproto.connection.state import ConnectionState, Link, Phase, Slot
+from chatproto.connection.state import ConnectionState, Link, Phase
 from chatproto.domain.events import Event
-from chatproto.domain.model import Principal, Role
 from chatproto.wire import codes
 from chatproto.wire.frame import BadFrame, Frame, failure, parse, reply
 
@@ -30,25 +26,6 @@ log = Logger()
 
 RETRY_AFTER_MS = 1000
 """What a server that is shutting down asks clients to wait for."""
-EXPIRED_FOR = 60.0
-"""Seconds that a connection whose token expired may stay without a new login."""
-
-
-class _Work:
-    """A command from its arrival to its end."""
-
-    __slots__ = ("connection", "command", "frame", "slot", "deadline", "started", "answered")
-
-    def __init__(
-        self, connection: ConnectionState, command: Command, frame: Frame, slot: Slot, deadline: float
-    ) -> None:
-        self.connection = connection
-        self.command = command
-        self.frame = frame
-        self.slot = slot
-        self.deadline = deadline
-        self.started = False
-        self.answered = False
 
 
 class Dispatch:
@@ -79,19 +56,12 @@ class Dispatch:
         self._table = table
         self._hub = hub
         self._announce = announce
-        self._alive = alive
         self._clock = clock
         self._rate = rate
         self._language = language
-        self._timeout = timeout
-        self._max_waiting = max_waiting
-        self._by_deadline: deque[_Work] = deque()
-        self._timer: Timer | None = None
         self._pauses = Timers(clock)
-        self._stalled: dict[ConnectionState, None] = {}
-        self._under_way = 0
-        self._ending: set[Deferred[None]] = set()
-        self._drained: list[Deferred[None]] = []
+        self._order = Order(self._start, self._too_late, alive, clock, timeout=timeout, max_waiting=max_waiting)
+        self._logins = Logins(hub, services.sessions.ended, announce, services.wall)
         self.draining = False
 
     # Reception.
@@ -121,7 +91,7 @@ class Dispatch:
         except errors.ChatError as error:
             self._refuse(connection, frame.api_key, error, frame.request_id)
             return
-        self._enqueue(connection, command, frame)
+        self._order.add(connection, command, frame)
 
     def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
         principal = connection.principal
@@ -139,7 +109,7 @@ class Dispatch:
             sent=connection.sent,
         )
         if principal is not None:
-            self._end_session(connection, principal)
+            self._logins.end(connection, principal)
 
     def _count(self, connection: ConnectionState) -> float:
         """Count a frame; past the rate nothing more is read until the next one is allowed, in so many seconds."""
@@ -162,7 +132,7 @@ class Dispatch:
             principal = connection.principal
             # A login that is under way, or waits, is waited for.
             idle = not connection.waiting and not connection.running
-            if idle and (principal is None or self._expired(principal)):
+            if idle and (principal is None or self._logins.expired(principal)):
                 raise errors.LoginAgain()
             if principal is not None and command.role is not principal.person.role:
                 raise errors.NotPermitted()
@@ -171,7 +141,7 @@ class Dispatch:
         return command
 
     def _read_on(self, connection: ConnectionState) -> None:
-        if connection.phase is not Phase.CLOSING and len(connection.waiting) <= self._max_waiting:
+        if connection.phase is not Phase.CLOSING and not self._order.full(connection):
             connection.link.resume()
 
     def _refuse(
@@ -194,55 +164,8 @@ class Dispatch:
         data = {"server_time": int(self._services.wall() * 1000)}
         connection.link.send(reply(codes.HEARTBEAT, data, frame.request_id))
 
-    # Order.
-
-    def _enqueue(self, connection: ConnectionState, command: Command, frame: Frame) -> None:
-        work = _Work(connection, command, frame, connection.owe(), self._clock.seconds() + self._timeout)
-        if not connection.waiting:
-            connection.waiting = deque()
-        connection.waiting.append(work)
-        self._under_way += 1
-        self._by_deadline.append(work)
-        if self._timer is None:
-            self._timer = self._clock.callLater(self._timeout, self._late)
-        self._go_on(connection)
-        if len(connection.waiting) > self._max_waiting:
-            connection.link.pause()
-
-    def _go_on(self, connection: ConnectionState) -> None:
-        """Start what may start; what ends while it starts is no reason to begin again inside."""
-        if connection.starting:
-            return
-        connection.starting = True
-        try:
-            while connection.waiting and self._may_start(connection, connection.waiting[0]):
-                work = connection.waiting.popleft()
-                if len(connection.waiting) == self._max_waiting:
-                    connection.link.resume()
-                if not work.answered:
-                    self._start(work)
-        finally:
-            connection.starting = False
-
-    def _may_start(self, connection: ConnectionState, work: _Work) -> bool:
-        if connection.alone or (connection.running and not work.command.overlaps):
-            return False
-        if not self._alive():
-            self._stalled[connection] = None
-            return False
-        return True
-
-    def woken(self) -> None:
-        """The node is alive again: start what had to wait for it."""
-        stalled, self._stalled = self._stalled, {}
-        for connection in stalled:
-            self._go_on(connection)
-
-    def _start(self, work: _Work) -> None:
+    def _start(self, work: Work) -> None:
         connection, command = work.connection, work.command
-        work.started = True
-        connection.running += 1
-        connection.alone = not command.overlaps
         try:
             self._check_login(connection, command)
         except errors.ChatError as error:
@@ -266,18 +189,14 @@ class Dispatch:
             if principal is None and connection.phase is not Phase.NEW:
                 raise errors.LoginAgain()
             return
-        if principal is None or self._expired(principal):
+        if principal is None or self._logins.expired(principal):
             raise errors.LoginAgain()
         if command.role is not principal.person.role:
             raise errors.NotPermitted()
 
-    def _expired(self, principal: Principal) -> bool:
-        return principal.expires_at is not None and self._services.wall() >= principal.expires_at
-
-    def _ended(self, result: Answer | Failure, work: _Work) -> None:
+    def _ended(self, result: Answer | Failure, work: Work) -> None:
         connection = work.connection
-        connection.running -= 1
-        connection.alone = False
+        self._order.ended(work)
         try:
             if isinstance(result, Failure):
                 self._failed(result, work)
@@ -286,29 +205,29 @@ class Dispatch:
         except Exception:
             log.failure("a reply could not be made")
             connection.link.close(1011, "internal error")
-        self._go_on(connection)
+        self._order.go_on(connection)
 
-    def _succeeded(self, answer: Answer, work: _Work) -> None:
+    def _succeeded(self, answer: Answer, work: Work) -> None:
         connection = work.connection
         login = answer.login
-        if login is not None and not self._log_in(connection, login):
+        if login is not None and not self._logins.begin(connection, login):
             self._answer(work, None)
             self._announce(answer.events)
             return
-        if answer.renewed is not None and connection.principal is not None:
-            self._renew(connection, answer.renewed.exp, answer.renewed)
+        if answer.renewed is not None:
+            self._logins.renew(connection, answer.renewed)
         self._answer(work, reply(work.frame.api_key, answer.data, work.frame.request_id))
         if login is not None:
             self._hub.release(connection, login.knows)
         if answer.close is not None:
-            self._log_out(connection)
+            self._logins.log_out(connection)
             connection.link.close(*answer.close)
         self._announce(answer.events)
 
-    def _failed(self, result: Failure, work: _Work) -> None:
+    def _failed(self, result: Failure, work: Work) -> None:
         connection, error = work.connection, result.value
         if work.command.role is None:
-            self._login_failed(connection)
+            self._logins.failed(connection)
         if isinstance(error, errors.ConnectionEnds):
             self._answer(work, None)
             connection.link.close(error.close_code, error.reason)
@@ -317,7 +236,7 @@ class Dispatch:
             error = self._internal(result, work)
         self._answer(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
 
-    def _internal(self, result: Failure, work: _Work) -> errors.ChatError:
+    def _internal(self, result: Failure, work: Work) -> errors.ChatError:
         """Whatever is no error of the protocol: logged with an id, told without detail."""
         trace_id = secrets.token_hex(8)
         error = result.value
@@ -338,136 +257,49 @@ class Dispatch:
             data["outcome"] = "unknown"
         return errors.Internal(**data)
 
-    def _answer(self, work: _Work, payload: bytes | None) -> None:
+    def _answer(self, work: Work, payload: bytes | None) -> None:
         """Send the reply, unless its time was over; None leaves the request unanswered."""
-        self._under_way -= 1
-        if not work.answered:
-            work.answered = True
+        if self._order.answer(work):
             self._send(work, payload)
-            queue = self._by_deadline
-            while queue and queue[0].answered:
-                queue.popleft()
-        self._tell_drained()
 
-    def _send(self, work: _Work, payload: bytes | None) -> None:
+    def _send(self, work: Work, payload: bytes | None) -> None:
         connection = work.connection
         if payload is None:
-            if work.slot in connection.out:
-                connection.out.remove(work.slot)  # type: ignore[union-attr]
+            connection.withdraw(work.slot)
             return
         connection.sent += 1
         connection.answer(work.slot, payload)
 
-    # Time.
-
-    def _late(self) -> None:
-        """Answer what has taken too long; one timer serves all, as all have the same time."""
-        self._timer = None
-        now = self._clock.seconds()
-        queue = self._by_deadline
-        while queue and (queue[0].answered or queue[0].deadline <= now):
-            work = queue.popleft()
-            if not work.answered:
-                self._too_late(work)
-        if queue:
-            self._timer = self._clock.callLater(queue[0].deadline - now, self._late)
-
-    def _too_late(self, work: _Work) -> None:
+    def _too_late(self, work: Work) -> None:
+        """The time of a command is over, whether it has started or not."""
         trace_id = secrets.token_hex(8)
         log.error("{trace_id}: {api_key} took too long", trace_id=trace_id, api_key=work.frame.api_key)
         data = {"trace_id": trace_id}
         if work.started and not work.command.reads:
             data["outcome"] = "unknown"
-        work.answered = True
-        if not work.started:
-            self._under_way -= 1
         error = errors.Internal(**data)
         self._send(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
-        self._tell_drained()
 
-    # Who is logged in.
+    # The rest of the process.
 
-    def _log_in(self, connection: ConnectionState, login: Login) -> bool:
-        """False where the connection went away meanwhile."""
-        principal = login.principal
-        if connection.phase is Phase.CLOSING:
-            self._end_session(connection, principal)
-            return False
-        connection.phase = Phase.ADMIN if principal.person.role is Role.ADMIN else Phase.GUEST
-        connection.principal = principal
-        connection.who = principal.topic
-        connection.mute = False
-        connection.claims = login.claims
-        connection.v = login.v
-        return True
-
-    def _login_failed(self, connection: ConnectionState) -> None:
-        """A failed login leaves the connection as it was."""
-        if connection.principal is None:
-            self._hub.leave(connection)
-        elif connection.phase is Phase.CLOSING:
-            # It went away meanwhile, and the login may have begun its session anew.
-            self._end_session(connection, connection.principal)
-        elif connection.held is not None:
-            self._hub.release(connection, connection.knows)
-
-    def _renew(self, connection: ConnectionState, expires_at: int, claims: object) -> None:
-        principal = connection.principal
-        assert principal is not None
-        connection.principal = Principal(principal.person, principal.group_id, principal.conversation_id, expires_at)
-        connection.mute = False
-        connection.claims = claims
-
-    def _log_out(self, connection: ConnectionState) -> None:
-        """Nothing that still waits is done for who was here."""
-        self._hub.leave(connection)
-        connection.principal = None
-
-    def _end_session(self, connection: ConnectionState, principal: Principal) -> None:
-        self._hub.leave(connection)
-        if self.draining:
-            return
-
-        async def end() -> None:
-            self._announce(await self._services.sessions.ended(principal, connection.ix))
-
-        ending = Deferred.fromCoroutine(end())
-        ending.addErrback(lambda failure: log.failure("a session could not be ended", failure))
-        self._ending.add(ending)
-        ending.addBoth(lambda _: self._ending.discard(ending))
+    def woken(self) -> None:
+        """The node is alive again: start what had to wait for it."""
+        self._order.woken()
 
     def expire(self) -> None:
-        """Connections whose token expired a while ago have to go; called every few seconds."""
-        now = self._services.wall()
-        for connection in self._hub.connections():
-            principal = connection.principal
-            if principal is not None and principal.expires_at is not None:
-                connection.mute = now >= principal.expires_at
-                if now >= principal.expires_at + EXPIRED_FOR:
-                    connection.link.close(codes.CLOSE_REVOKED, "the token expired")
-
-    # Stopping.
+        """Look for connections whose token has expired; called every second."""
+        self._logins.expire()
 
     def drain(self) -> Deferred[None]:
         """Refuse new commands; fires when those under way are answered."""
         self.draining = True
-        done: Deferred[None] = Deferred()
-        self._drained.append(done)
-        self._tell_drained()
-        return done
+        self._logins.stop()
+        return self._order.drain()
 
     def stop(self) -> None:
         """Forget the timers."""
         self._pauses.stop()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
-    def _tell_drained(self) -> None:
-        if self.draining and not self._under_way:
-            drained, self._drained = self._drained, []
-            for done in drained:
-                done.callback(None)
+        self._order.stop()
 
 
 def _too_many(wait: float) -> errors.TooManyRequests:

@@ -143,6 +143,11 @@ class ConnectionState:
         while out and (ready := out[0].payload) is not None:
             link.send(ready, out.popleft().push)
 
+    def withdraw(self, slot: Slot) -> None:
+        """Give a place up: its request is not answered."""
+        if isinstance(self.out, deque) and slot in self.out:
+            self.out.remove(slot)
+
     def push(self, payload: bytes) -> None:
         """Send news: at once, but behind every reply that is finished and waits for an earlier one.
 
