@@ -1,0 +1,175 @@
+"""When commands start, and when they are too late.
+
+Commands of a connection start in order. A send counts as started once it stands in the journal, so neighbouring
+sends share a batch; any other command waits for all before it and holds all after it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from chatproto.clock import Clock, Timer
+from chatproto.commands.table import Command
+from chatproto.connection.state import ConnectionState, Slot
+from chatproto.wire.frame import Frame
+
+
+class Work:
+    """A command from its arrival to its end.
+
+    :ivar slot: the place of its reply.
+    :ivar deadline: when it has to be answered, in seconds of the monotonic clock.
+    :ivar answered: the reply has been sent, maybe only that it took too long.
+    """
+
+    __slots__ = ("connection", "command", "frame", "slot", "deadline", "started", "answered")
+
+    def __init__(
+        self, connection: ConnectionState, command: Command, frame: Frame, slot: Slot, deadline: float
+    ) -> None:
+        self.connection = connection
+        self.command = command
+        self.frame = frame
+        self.slot = slot
+        self.deadline = deadline
+        self.started = False
+        self.answered = False
+
+
+class Order:
+    """The commands under way of all connections.
+
+    :param start: begins a command; it calls :meth:`ended` and :meth:`go_on` when that is over.
+    :param late: answers a command whose time is over; one that has not started by then never does.
+    :param alive: False while nothing may start; :meth:`woken` tells that it is True again.
+    :param timeout: seconds from a command's arrival to its reply at the latest.
+    :param max_waiting: commands of one connection that wait, past which its reading pauses.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Work], None],
+        late: Callable[[Work], None],
+        alive: Callable[[], bool],
+        clock: Clock,
+        *,
+        timeout: float,
+        max_waiting: int,
+    ) -> None:
+        self._start = start
+        self._late = late
+        self._alive = alive
+        self._clock = clock
+        self._timeout = timeout
+        self._max_waiting = max_waiting
+        self._by_deadline: deque[Work] = deque()
+        self._timer: Timer | None = None
+        self._stalled: dict[ConnectionState, None] = {}
+        self._under_way = 0
+        self._drained: list[Deferred[None]] = []
+
+    def add(self, connection: ConnectionState, command: Command, frame: Frame) -> None:
+        """A command has arrived."""
+        work = Work(connection, command, frame, connection.owe(), self._clock.seconds() + self._timeout)
+        if not connection.waiting:
+            connection.waiting = deque()
+        connection.waiting.append(work)
+        self._under_way += 1
+        self._by_deadline.append(work)
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._timeout, self._look_for_late)
+        self.go_on(connection)
+        if self.full(connection):
+            connection.link.pause()
+
+    def full(self, connection: ConnectionState) -> bool:
+        """Whether so much waits that nothing more is read."""
+        return len(connection.waiting) > self._max_waiting
+
+    def go_on(self, connection: ConnectionState) -> None:
+        """Start what may start; what ends while it starts is no reason to begin again inside."""
+        if connection.starting:
+            return
+        connection.starting = True
+        try:
+            while connection.waiting and self._may_start(connection, connection.waiting[0]):
+                work = connection.waiting.popleft()
+                if len(connection.waiting) == self._max_waiting:
+                    connection.link.resume()
+                if not work.answered:
+                    work.started = True
+                    connection.running += 1
+                    connection.alone = not work.command.overlaps
+                    self._start(work)
+        finally:
+            connection.starting = False
+        if self._drained:
+            self._tell_drained()
+
+    def _may_start(self, connection: ConnectionState, work: Work) -> bool:
+        if connection.alone or (connection.running and not work.command.overlaps):
+            return False
+        if not self._alive():
+            self._stalled[connection] = None
+            return False
+        return True
+
+    def ended(self, work: Work) -> None:
+        """A command is over; its reply comes next."""
+        work.connection.running -= 1
+        work.connection.alone = False
+        self._under_way -= 1
+
+    def answer(self, work: Work) -> bool:
+        """Note that *work* is answered; False where it has been already."""
+        if work.answered:
+            return False
+        work.answered = True
+        queue = self._by_deadline
+        while queue and queue[0].answered:
+            queue.popleft()
+        return True
+
+    def woken(self) -> None:
+        """Commands may start again."""
+        stalled, self._stalled = self._stalled, {}
+        for connection in stalled:
+            self.go_on(connection)
+
+    def _look_for_late(self) -> None:
+        """One timer serves all, as all have the same time."""
+        self._timer = None
+        now = self._clock.seconds()
+        queue = self._by_deadline
+        while queue and (queue[0].answered or queue[0].deadline <= now):
+            work = queue.popleft()
+            if not work.answered:
+                work.answered = True
+                if not work.started:
+                    self._under_way -= 1
+                self._late(work)
+        if queue:
+            self._timer = self._clock.callLater(queue[0].deadline - now, self._look_for_late)
+        self._tell_drained()
+
+    def drain(self) -> Deferred[None]:
+        """Fires when nothing is under way."""
+        done: Deferred[None] = Deferred()
+        self._drained.append(done)
+        self._tell_drained()
+        return done
+
+    def _tell_drained(self) -> None:
+        if not self._under_way:
+            drained, self._drained = self._drained, []
+            for done in drained:
+                done.callback(None)
+
+    def stop(self) -> None:
+        """Forget the timer."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
