@@ -25,7 +25,7 @@ from chatproto.demo import Demo, seed_demo
 from chatproto.domain.events import GroupChanged
 from chatproto.domain.tokens import load_keyring
 from chatproto.embedded import EmbeddedPostgres
-from chatproto.errors import StartError
+from chatproto.errors import StartError, StorageError
 from chatproto.identity import NodeName
 from chatproto.listening import Certificates, endpoint
 from chatproto.services.assignment import Assignment
@@ -223,12 +223,23 @@ class ChatServer:
         self.dispatch.expire()
 
     async def _compare(self) -> None:
-        """Heal what no bus told: other processes, lost news."""
-        if not self.pool.ready:
-            return
+        """Heal what no bus and no notification told: other processes, lost news, a database that was away."""
+        if self.pool.ready:
+            await self._look_again(frozenset())
+
+    async def _look_again(self, admins: frozenset[int]) -> None:
+        """See what became of everybody here.
+
+        :param admins: of whom colleagues may see something else.
+        """
         await self.hub.compare()
-        for group_id in {c.principal.group_id for c in self.hub.connections() if c.principal is not None}:
-            self.news.mark(GroupChanged(group_id, queue=True))
+        principals = {c.principal for c in self.hub.connections() if c.principal is not None}
+        expelled = await self.catch_up.expelled(list(principals))
+        for connection in self.hub.connections():
+            if connection.principal in expelled:
+                connection.link.close(*expelled[connection.principal])
+        groups = {principal.group_id for principal in principals}
+        self.announce([GroupChanged(group_id, admins, queue=True) for group_id in groups])
 
     def _live_sessions(self) -> Sequence[Session]:
         live = []
@@ -251,20 +262,11 @@ class ChatServer:
         self._heard("{}")
 
     async def _follow_change(self, payload: str) -> None:
-        """Accounts, groups or capacities were changed by another process: see what became of them."""
+        """Accounts, groups or capacities were changed by another process."""
         try:
-            told = json.loads(payload)
-        except ValueError:
-            told = {}
-        await self.hub.compare()
-        principals = {c.principal for c in self.hub.connections() if c.principal is not None}
-        expelled = await self.catch_up.expelled(list(principals))
-        for connection in self.hub.connections():
-            if connection.principal in expelled:
-                connection.link.close(*expelled[connection.principal])
-        groups = {principal.group_id for principal in principals}
-        admins = frozenset(told.get("admins", ()))
-        self.announce([GroupChanged(group_id, admins, queue=True) for group_id in groups])
+            await self._look_again(_admins_in(payload))
+        except StorageError as error:
+            log.warn("a change is followed at the next comparison: {error}", error=str(error))
 
     def _run(self, work: Any, complaint: str) -> None:
         Deferred.fromCoroutine(work).addErrback(lambda failure: log.failure(complaint, failure))
@@ -281,9 +283,10 @@ class ChatServer:
     def read_again(self) -> None:
         """HUP: the keys and certificates as they are now; on an error the old ones stay."""
         try:
-            self.services.keyring = load_keyring(self.config)
+            keyring = load_keyring(self.config)
             for certificates in self._certificates:
                 certificates.read_again()
+            self.services.keyring = keyring
         except StartError as error:
             log.error("keys and certificates stay as they were: {error}", error=str(error))
         else:
@@ -350,6 +353,16 @@ class ChatServer:
 
     async def _give_back_name(self) -> None:
         self._name.give_back()
+
+
+def _admins_in(payload: str) -> frozenset[int]:
+    """The admins whom a notification names: ``{"admins": [id, …]}``."""
+    try:
+        told = json.loads(payload)
+    except ValueError:
+        told = None
+    admins = told.get("admins") if isinstance(told, dict) else None
+    return frozenset(id_ for id_ in admins if type(id_) is int) if isinstance(admins, list) else frozenset()
 
 
 def _milliseconds(seconds: float) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.commands import news
@@ -103,7 +104,6 @@ class Client:
         self.told: list[Frame] = []
         self.welcome: Frame = {}
         self.admin_id = 0
-        self.gone = False
         self._replies: dict[str, Frame] = {}
         self._numbers = count(1)
         self._waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
@@ -226,12 +226,12 @@ class Client:
         return [frame["api_key"] for frame in told]
 
     async def leave(self) -> None:
-        """The connection ends."""
-        self.gone = True
+        """The connection ends; returns when that is known everywhere."""
+        here = self.state.principal is not None
         self.server.dispatch.closed(self.state, 1001, "")
-        ending = list(self.server.dispatch._ending)
-        for session in ending:
-            await session
+        live = "SELECT 1 FROM session WHERE ix = %s AND ended_at IS NULL"
+        while here and await self.room.sql(live, self.ix):
+            await deferLater(reactor, 0.01)
 
 
 class RoomCase(DatabaseTestCase):
