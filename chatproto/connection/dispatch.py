@@ -61,7 +61,7 @@ class Dispatch:
         self._language = language
         self._pauses = Timers(clock)
         self._order = Order(self._start, self._too_late, alive, clock, timeout=timeout, max_waiting=max_waiting)
-        self._logins = Logins(hub, services.sessions.ended, announce, services.wall)
+        self._logins = Logins(hub, services.sessions.ended, announce, lambda: services.wall())
         self.draining = False
 
     # Reception.
