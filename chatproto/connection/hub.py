@@ -56,6 +56,10 @@ class Hub:
 
     async def join(self, connection: ConnectionState, principal: Principal) -> None:
         """Hold the news for a connection that is logging in; returns once none can be missed."""
+        before = self._joined.get(connection)
+        if before is not None and _topics(before) != _topics(principal):
+            # The admin was moved to another group since: the news of the old one ends.
+            self.leave(connection)
         connection.held = []
         self._joined[connection] = principal
         for topic in _topics(principal):

@@ -66,7 +66,8 @@ async def begin(reader: Reader, node_id: int, session: Session) -> None:
     rows = await reader.fetch(
         "INSERT INTO session (ix, node_id, person_type, person_id, group_id)"
         " SELECT %s, id, %s, %s, %s FROM node WHERE id = %s"
-        " ON CONFLICT (ix) DO UPDATE SET ended_at = NULL, settled = false, node_id = excluded.node_id RETURNING ix",
+        " ON CONFLICT (ix) DO UPDATE SET ended_at = NULL, settled = false, node_id = excluded.node_id,"
+        " group_id = excluded.group_id RETURNING ix",
         (session.ix, int(session.role), session.person_id, session.group_id, node_id),
     )
     if not rows:

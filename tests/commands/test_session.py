@@ -142,6 +142,26 @@ class AdminLoginTests(RoomCase):
         await guest.ok(22300, msg="hello")
         await ann.push(32399, gid=guest.gid)
 
+    async def test_moved_meanwhile(self) -> None:
+        """Who was moved to another group and logs in again on the same connection works there, and only there."""
+        ann = await self.admin()
+        other = await self.add_group("second")
+        await self.sql("UPDATE admin SET group_id = %s", other)
+        data = await ann.ok(31000, call_type=3, v=2, token=self.token(admin_id=ann.admin_id))
+        self.assertEqual(data["admin_list"][str(ann.admin_id)]["group_id"], other)
+        self.assertEqual(data["admin_list"][str(ann.admin_id)]["status"], 1)
+        ann.told.clear()
+        bob = await self.admin(name="Bob")
+        await bob.push(33099, aix=bob.admin_id)
+        eve = await self.admin(name="Eve", group=other)
+        await ann.push(33099, aix=eve.admin_id)
+        self.assertEqual([frame for frame in ann.told if frame["data"].get("aix") == bob.admin_id], [])
+        guest = await self.guest(group_id=other)
+        await guest.ok(22000)
+        await ann.leave()
+        self.assertEqual(self.server.hub.connections().count(ann.state), 0)
+        self.assertEqual([t for t, members in self.server.hub._topics.items() if ann.state in members], [])
+
     async def test_login_takes_the_queue(self) -> None:
         """Who waits gets the admin who comes; the desk shows it at once, and the guest is told."""
         guest = await self.guest()
