@@ -12,7 +12,7 @@ from tests.database import fresh_database
 from tests.integration.client import Client
 from tests.integration.daemon import Daemon
 
-ROOMY = ("--max-connections-per-address", "10000", "--anonymous-per-minute", "100000")
+ROOMY: tuple[str, ...] = ("--max-connections-per-address", "10000", "--anonymous-per-minute", "100000")
 """All clients of the tests have one address."""
 
 _WRONG = re.compile(r"Traceback|Unhandled|\bcritical\b")

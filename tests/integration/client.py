@@ -158,14 +158,16 @@ class Client:
             tag = frame["request_id"] = f"{self.name}-{self._requests}"
         return self.ask(json.dumps(frame, ensure_ascii=False), api_key, tag)
 
-    def ask(self, text: str | bytes, api_key: int, tag: Any = None) -> Deferred[Frame]:
+    def ask(
+        self, payload: str | bytes, api_key: int, tag: str | None = None, *, binary: bool = False
+    ) -> Deferred[Frame]:
         """Send a frame as it is; fires with the next reply in order, which must have this *api_key* and tag."""
         replied: Deferred[Frame] = Deferred()
         if self.end is not None:
             replied.errback(ConnectionGone(*self.end))
             return replied
         self._owed.append((api_key, tag, replied))
-        self.send(text)
+        self.send(payload, binary)
         return replied.addTimeout(PATIENCE, reactor, self._no_reply(api_key))
 
     def beat(self, **fields: Any) -> Deferred[Frame]:
