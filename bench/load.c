@@ -91,7 +91,7 @@ static size_t outgoing_size;
 static uint64_t random_state = 88172645463325252ull;
 
 static uint64_t window = 1, rate = 1000, concurrency = 64;
-static double warm = 1, measure = 5, drain = 10, limit = 120, backoff = 0.5, backoff_most = 5;
+static double warm = 1, measure = 5, drain = 10, limit = 120, backoff = 1, backoff_most = 30;
 static const char *counts_path;
 
 static size_t next_to_start, starting, opened;
@@ -99,6 +99,7 @@ static int running;                     /* messages are being sent */
 static uint64_t begin_at, end_at, now;
 static uint64_t total_sent, total_acked, total_pushed, window_acked, window_pushed, expected_pushes;
 static uint64_t refused, duplicate, missing, strange, closed, login_failed, attempts, pings;
+static uint64_t failed_in[BROKEN + 1];  /* storm: attempts that failed, by how far they came */
 static char first_error[400];
 static struct histogram ack_times, push_times, login_times, lag_times;
 static uint32_t *receivers_of;
@@ -139,10 +140,10 @@ static void *allocate(size_t size)
     return p;
 }
 
-static void complain(uint64_t *counter, const char *format, ...)
+/* Only the first error is kept. */
+static void note_error(const char *format, ...)
 {
     va_list arguments;
-    ++*counter;
     if (first_error[0])
         return;
     va_start(arguments, format);
@@ -217,25 +218,35 @@ static void drop(struct conn *c)
     c->state = CLOSED;
 }
 
-/* The connection is gone, or has failed: in a storm it comes back after a growing, random delay. */
+/* The connection is gone, or has failed: in a storm it comes back as docs/integration.md asks of clients, after 1, 2, 4
+ * ... 30 s, each times a random number between a half and one, and what the server asked for in addition. */
 static void lose(struct conn *c, const char *why)
 {
     int was_open = c->state == OPEN;
+    enum state was = c->state;
     drop(c);
     if (mode != MODE_STORM || (!was_open && !c->lost)) {
-        complain(was_open ? &closed : &login_failed, "%s", why);
+        *(was_open ? &closed : &login_failed) += 1;
+        note_error("%s", why);
         c->state = BROKEN;
         return;
     }
     if (was_open) {
         c->lost = 1;
         c->failures = 0;
+    } else {
+        if (was > CONNECTING && !first_error[0])
+            note_error("%s", why);
+        failed_in[was]++;
     }
     double delay = backoff * (double)(1u << (c->failures < 10 ? c->failures : 10));
     if (delay > backoff_most)
         delay = backoff_most;
     c->failures++;
-    delay *= (double)(random_next() % 10000) / 10000;
+    delay *= 0.5 + (double)(random_next() % 10000) / 20000;
+    const char *asked = strstr(why, "\"retry_after_ms\":");
+    if (asked)
+        delay += strtod(asked + strlen("\"retry_after_ms\":"), NULL) / 1000;
     c->retry_at = now + (uint64_t)(delay * 1e9);
 }
 
@@ -405,13 +416,15 @@ static void on_acknowledged(struct conn *c, const char *text, size_t size)
 {
     uint64_t thread, number, stamp;
     if (c->role != ECHO && !succeeded(text, size)) {
-        complain(&refused, "refused: %.*s", size < 300 ? (int)size : 300, text);
+        refused++;
+        note_error("refused: %.*s", size < 300 ? (int)size : 300, text);
         c->state = BROKEN;
         opened--;
         return;
     }
     if (!mark_of(text, size, &thread, &number, &stamp) || thread != c->thread || number != c->acked) {
-        complain(&strange, "thread %u expected %llu: %.*s", c->thread, (unsigned long long)c->acked,
+        strange++;
+        note_error("thread %u expected %llu: %.*s", c->thread, (unsigned long long)c->acked,
                  size < 300 ? (int)size : 300, text);
         return;
     }
@@ -428,15 +441,18 @@ static void on_pushed(struct conn *c, const char *text, size_t size)
 {
     uint64_t thread, number, stamp;
     if (!mark_of(text, size, &thread, &number, &stamp) || thread != c->thread) {
-        complain(&strange, "a push for thread %u: %.*s", c->thread, size < 300 ? (int)size : 300, text);
+        strange++;
+        note_error("a push for thread %u: %.*s", c->thread, size < 300 ? (int)size : 300, text);
         return;
     }
     if (number < c->got) {
-        complain(&duplicate, "thread %u got %llu again", c->thread, (unsigned long long)number);
+        duplicate++;
+        note_error("thread %u got %llu again", c->thread, (unsigned long long)number);
         return;
     }
     if (number > c->got) {
-        complain(&missing, "thread %u got %llu before %llu", c->thread, (unsigned long long)number,
+        missing++;
+        note_error("thread %u got %llu before %llu", c->thread, (unsigned long long)number,
                  (unsigned long long)c->got);
         missing += number - c->got - 1;
     }
@@ -708,6 +724,8 @@ static void exchange(void)
             stage = 1;
         }
         if (stage == 1 && now >= end_at) {
+            if (mode == MODE_RATE)
+                send_due(begun, &steps);
             cpu_used = cpu_seconds() - cpu;
             event("measured");
             stage = 2;
@@ -757,6 +775,7 @@ static void storm(void)
     uint64_t give_up, *times = allocate(conns_count * sizeof *times);
     size_t lost = 0, back = 0;
     double cpu = cpu_seconds();
+    uint64_t begun = clock_now();
     memset(&login_times, 0, sizeof login_times);
     attempts = 0;
     now = clock_now();
@@ -773,12 +792,14 @@ static void storm(void)
         if (back == conns_count)
             break;
     }
-    double cpu_used = cpu_seconds() - cpu;
+    double cpu_used = cpu_seconds() - cpu, seconds = (double)(clock_now() - begun) / 1e9;
     event("measured");
     qsort(times, back, sizeof *times, by_time);
     /* When so many per cent of all were back, by the clock that the caller reads, too. */
-    printf("{\"event\": \"result\", \"cpu\": %.4f, \"lost\": %zu, \"back\": %zu, \"attempts\": %llu, \"back_at\": {", cpu_used,
-           lost, back, (unsigned long long)attempts);
+    printf("{\"event\": \"result\", \"seconds\": %.4f, \"cpu\": %.4f, \"lost\": %zu, \"back\": %zu, \"attempts\": %llu,"
+           " \"failed_connect\": %llu, \"failed_handshake\": %llu, \"failed_login\": %llu, \"back_at\": {", seconds,
+           cpu_used, lost, back, (unsigned long long)attempts, (unsigned long long)failed_in[CONNECTING],
+           (unsigned long long)failed_in[HANDSHAKE], (unsigned long long)failed_in[LOGIN]);
     for (int percent = 1; percent <= 100; percent++) {
         size_t place = (conns_count * (size_t)percent + 99) / 100;
         if (place <= back)

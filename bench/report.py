@@ -34,12 +34,14 @@ LABELS: Mapping[str, str] = {
     "rss_mib": "RSS MiB",
     "idle_cores": "server, cores, idle",
     "pings": "pings answered",
-    "lost_within": "all cut off within s",
     "down": "server down s",
     "back_50": "half back s",
     "back_99": "99 % back s",
     "back_100": "all back s",
     "attempts": "attempts a client",
+    "failed_connect": "refused",
+    "failed_handshake": "no handshake",
+    "failed_login": "no login",
 }
 """Column heads; a metric without one is only in the JSON."""
 

@@ -64,6 +64,7 @@ class Sizes:
     hold: float = 30.0
     logins: int = 2000
     storm: int = 10000
+    storm_limit: float = 180.0
     clients: Sequence[int] = (16, 32, 64)
     batches: Sequence[int] = (50, 300)
     only: frozenset[str] = field(default_factory=lambda: frozenset(SCENARIOS))
@@ -76,7 +77,8 @@ QUICK = Sizes(
     rates=(1000,),
     idle=(2000,),
     hold=4.0,
-    storm=2000,
+    storm=1000,
+    storm_limit=60.0,
     clients=(32,),
     batches=(50,),
 )
@@ -232,7 +234,7 @@ class Scenarios:
         people = self._crowd(self._sizes.storm)
         with self._server(CHATPROTO, people) as running:
             server = running.server
-            load = self.load(server, crowd(people, running.logins), "storm", limit=180)
+            load = self.load(server, crowd(people, running.logins), "storm", limit=self._sizes.storm_limit)
             load.wait_for("ready")
             load.wait_for("measuring")
             stopping = time.monotonic()
@@ -245,15 +247,19 @@ class Scenarios:
         wrong = flaws(result)
         count = result["lost"]
         if result["back"] < people.admins + people.guests:
-            wrong.append(f"{people.admins + people.guests - result['back']} did not come back")
+            away = people.admins + people.guests - result["back"]
+            wrong.append(f"{away} did not come back in {self._sizes.storm_limit:.0f} s; the first: {result['error']}")
         back = {f"back_{part}": at - serving for part, at in result["back_at"].items() if part in ("50", "99", "100")}
         metrics = {
             "down": serving - stopping,
             **back,
             **_times("", result["login"], ("p50", "p99")),
-            "attempts": result["attempts"] / count,
+            **{
+                name: result[name] / count
+                for name in ("attempts", "failed_connect", "failed_handshake", "failed_login")
+            },
             **_cpu(spent, count),
-            "load_cores": result["cpu"] / (time.monotonic() - stopping),
+            "load_cores": result["cpu"] / result["seconds"],
         }
         return Found(metrics, wrong)
 
