@@ -80,6 +80,12 @@ class Settings:
             "options": " ".join(options).strip(),
         }
 
+    @property
+    def place(self) -> str:
+        """The server for people, with a colon behind it; "" where the address does not say."""
+        names = [str(self.parameters[name]) for name in ("host", "port") if name in self.parameters]
+        return ":".join([*names, " "]) if names else ""
+
     async def open(self, link: Link) -> Link:
         """Connect.
 
@@ -138,7 +144,7 @@ async def first(settings: Settings, make: Callable[[], Link], clock: Clock) -> L
             link.close()
             raise StartError(f"database: PostgreSQL {version} is too old, {OLDEST_SERVER} or newer is needed")
         if clock.seconds() + delay > ends or any(words in why for words in _HOPELESS):
-            raise StartError(f"database: {why}")
+            raise StartError(f"database: {settings.place}{why}")
         await deferLater(clock, delay)  # type: ignore[arg-type]
         delay = min(2 * delay, LONGEST_DELAY)
 
