@@ -6,6 +6,7 @@ import argparse
 import json
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -20,11 +21,12 @@ from bench.people import PER_ADDRESS
 from bench.postgres import ROOT, Cluster
 from bench.report import Run, document, markdown, number, replaced
 from bench.results import Measurement, Results
-from bench.scenarios import QUICK, SCENARIOS, Scenarios, Sizes, Step
+from bench.scenarios import QUICK, SCENARIOS, Found, Scenarios, Sizes, Step
 from bench.servers import LIFTED
 from bench.targets import targets
 
 DOCUMENT = ROOT / "docs" / "performance.md"
+MOST_OF_AN_ERROR = 500
 
 NOTES = (
     "Load generator, servers and PostgreSQL share the machine; one server process runs at a time, on a fresh database"
@@ -90,12 +92,15 @@ def _clock(seconds: float) -> str:
 
 
 def measure(steps: Sequence[Step], rounds: int) -> Results:
-    """All steps in turn, several times."""
+    """All steps in turn, several times; one that fails leaves the others be."""
     results, progress = Results(), Progress(len(steps) * rounds)
     for number_ in range(1, rounds + 1):
         for step in steps:
             progress.begins(number_, rounds, step)
-            found = step.run()
+            try:
+                found = step.run()
+            except BenchError as error:
+                found = Found({}, [" ".join(str(error).split())[:MOST_OF_AN_ERROR]])
             measurement = Measurement(number_, step.key, found.metrics, found.flaws)
             results.add(measurement)
             progress.ends(measurement)
@@ -110,6 +115,8 @@ def main(given: Sequence[str]) -> int:
     # For the servers and the load generator, which inherit it: 10,000 connections are as many files.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # So that what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scratch = Path(tempfile.mkdtemp(prefix="chatproto-bench-", dir=chosen.scratch))
     began = time.time()
     try:

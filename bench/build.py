@@ -13,7 +13,7 @@ from platformdirs import user_cache_dir
 from bench.errors import BenchError
 
 SOURCE = Path(__file__).with_name("load.c")
-_FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
+_FLAGS = ("-O2", "-std=gnu11")
 
 
 def compiler() -> str | None:

@@ -91,7 +91,7 @@ static size_t outgoing_size;
 static uint64_t random_state = 88172645463325252ull;
 
 static uint64_t window = 1, rate = 1000, concurrency = 64;
-static double warm = 1, measure = 5, drain = 10, limit = 120, backoff = 1, backoff_most = 30;
+static double warm = 1, measure = 5, drain = 10, limit = 120, login_within = 300, backoff = 1, backoff_most = 30;
 static const char *counts_path;
 
 static size_t next_to_start, starting, opened;
@@ -660,7 +660,7 @@ static void log_in_all(void)
     uint64_t begun = clock_now(), give_up;
     double cpu = cpu_seconds();
     now = begun;
-    give_up = begun + (uint64_t)(limit * 1e9);
+    give_up = begun + (uint64_t)(login_within * 1e9);
     while (opened + login_failed + closed < conns_count && now < give_up) {
         while (next_to_start < conns_count && starting < concurrency)
             start(&conns[next_to_start++]);
@@ -870,7 +870,7 @@ static void read_option(const char *text)
     size_t size = value ? (size_t)(value - text) : 0;
     struct { const char *name; uint64_t *whole; double *seconds; } known[] = {
         {"window", &window, NULL}, {"rate", &rate, NULL}, {"concurrency", &concurrency, NULL}, {"warm", NULL, &warm},
-        {"measure", NULL, &measure}, {"drain", NULL, &drain}, {"limit", NULL, &limit}, {"backoff", NULL, &backoff},
+        {"measure", NULL, &measure}, {"drain", NULL, &drain}, {"limit", NULL, &limit}, {"login_within", NULL, &login_within}, {"backoff", NULL, &backoff},
         {"backoff_most", NULL, &backoff_most},
     };
     for (size_t i = 0; value && i < sizeof known / sizeof *known; i++) {

@@ -50,7 +50,7 @@ class Load:
         line = self._process.stdout.readline()
         event = json.loads(line) if line else {"event": f"exit code {self._process.wait()}"}
         if event["event"] != name or event.get("failed"):
-            self.close()
+            self.close(0)
             raise BenchError(f"the load generator: expected {name}, got {json.dumps(event)}")
         return dict(event)
 
@@ -60,10 +60,10 @@ class Load:
         lines = (map(int, line.split()) for line in self._counts.read_text().splitlines())
         return {thread: (sent, acknowledged) for thread, sent, acknowledged in lines}
 
-    def close(self) -> None:
-        """Wait for its end; one that is not at its end is stopped."""
+    def close(self, patience: float = 5.0) -> None:
+        """Wait for its end; one that does not come to it in so many seconds is stopped."""
         try:
-            self._process.wait(5)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -107,7 +107,7 @@ def markdown(run: Run, results: Results, targets: Sequence[Target]) -> str:
     lines = [f"**{run.title}**, {rounds}.", ""]
     flaws = results.flaws()
     if flaws:
-        lines += ["**This run is no result:**", "", *(f"- {flaw}" for flaw in flaws), ""]
+        lines += ["**Not as it has to be:**", "", *(f"- {flaw}" for flaw in flaws), ""]
     else:
         lines += [
             "Every message was received once and in order, and every acknowledged one stood in the database.",
@@ -115,7 +115,7 @@ def markdown(run: Run, results: Results, targets: Sequence[Target]) -> str:
         ]
     lines += table(["machine", ""], [[name, value] for name, value in run.machine.items()])
     lines += ["", *(f"- {note}" for note in run.notes)]
-    lines += ["", "### Targets", "", *_targets(results, targets)]
+    lines += ["", "### Against the targets", "", *_targets(results, targets)]
     for scenario in dict.fromkeys(key.scenario for key in results.measured()):
         keys = [key for key in results.measured() if key.scenario == scenario]
         lines += ["", f"### {scenario}", "", *_scenario(results, keys)]

@@ -48,6 +48,8 @@ FAN_OUT_ADMINS = 10
 FAN_OUT_WINDOW = 4
 GUESTS_PER_ADMIN = 100
 
+FAN_OUT_KEY = Key(FAN_OUT, f"{FAN_OUT_ADMINS} admins on {FAN_OUT_CONNECTIONS} connections each", CHATPROTO)
+
 SCHEMA = ROOT / "chatproto" / "storage" / "schema"
 
 
@@ -108,6 +110,7 @@ class Scenarios:
         self._program = program
         self._scratch = scratch
         self._sizes = sizes
+        self._load: Load | None = None
 
     def steps(self) -> list[Step]:
         """One round, with the systems that are compared as neighbours."""
@@ -127,9 +130,7 @@ class Scenarios:
                     yield Step(key, partial(self._closed, system, count, window))
         for rate in sizes.rates:
             yield Step(Key(RATE, f"{rate:,} a second", CHATPROTO), partial(self._fixed, rate))
-        yield Step(
-            Key(FAN_OUT, f"{FAN_OUT_ADMINS} admins on {FAN_OUT_CONNECTIONS} connections each", CHATPROTO), self._fan_out
-        )
+        yield Step(FAN_OUT_KEY, self._fan_out)
         yield Step(Key(LOGIN, f"{sizes.logins:,} clients", CHATPROTO), self._login)
         for count in sizes.idle:
             yield Step(Key(IDLE, f"{count:,} connections", CHATPROTO), partial(self._idle, count))
@@ -152,11 +153,15 @@ class Scenarios:
                 people.insert(dsn)
             yield _Running(self, server, dsn)
         finally:
+            if self._load is not None:
+                self._load.close(0)
+            self._load = None
             server.stop()
             self._cluster.drop("bench")
 
     def load(self, server: Server, connections: Iterable[Connection], mode: str, **options: float) -> Load:
-        return Load(self._program, server.data, server.port, connections, mode, **options)
+        self._load = Load(self._program, server.data, server.port, connections, mode, **options)
+        return self._load
 
     def usage(self, server: Server) -> Usage:
         return Usage.now(server.pid, None if server.name == ECHO else self._cluster.postmaster)
@@ -324,6 +329,7 @@ class _Running:
             wrong += verdict.flaws
             metrics["acknowledged"] = result["acked_all"]
             metrics["lost"] = verdict.lost
+            metrics["undelivered"] = result["expected_pushes"] - result["pushed_all"]
         return Found(metrics, wrong)
 
     def finish(self, load: Load, measured: bool = False) -> Event:

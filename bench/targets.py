@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.results import Key, Target, Term
-from bench.scenarios import CLOSED, FUNCTION, IDLE, RATE, Sizes, pgbench_key
+from bench.scenarios import CLOSED, FAN_OUT_KEY, FUNCTION, IDLE, RATE, Sizes, pgbench_key
 from bench.servers import CHATPROTO, ECHO, ONE_INSERT
 
 
 def _closed(metric: str, window: int, system: str = CHATPROTO, pairs: int = 100) -> Term:
     return Term(metric, (Key(CLOSED, f"{pairs} pairs, window {window}", system),))
+
+
+def _exchanges(sizes: Sizes) -> tuple[Key, ...]:
+    """All that chatproto does with messages."""
+    closed = [
+        Key(CLOSED, f"{count} pairs, window {window}", CHATPROTO) for count in sizes.pairs for window in sizes.windows
+    ]
+    rates = [Key(RATE, f"{rate:,} a second", CHATPROTO) for rate in sizes.rates]
+    return (*closed, *rates, FAN_OUT_KEY)
 
 
 def targets(sizes: Sizes) -> Sequence[Target]:
@@ -66,4 +75,6 @@ def targets(sizes: Sizes) -> Sequence[Target]:
             low=True,
             unit=" KiB",
         ),
+        Target("messages not delivered", Term("undelivered", _exchanges(sizes)), None, 0, 0, low=True),
+        Target("acknowledged and not stored", Term("lost", _exchanges(sizes)), None, 0, 0, low=True),
     )

@@ -60,7 +60,7 @@ class MarkdownTests(SynchronousTestCase):
     def test_flaws_come_first(self) -> None:
         """A run that lost a message does not pass for a result."""
         report = markdown(RUN, results("1 missing"), TARGETS)
-        self.assertIn("**This run is no result:**", report)
+        self.assertIn("**Not as it has to be:**", report)
         self.assertIn("- round 1, Idle connections, 10,000 connections, chatproto: 1 missing\n", report)
         self.assertNotIn("received once and in order", report)
 
