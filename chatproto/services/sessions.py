@@ -155,6 +155,9 @@ class Sessions:
             self._same(current, group_id, anonymous)
             return await self._anonymous_login(anonymous, guest_token, group_id, context, ix)
         known = await people.guest_by_external_id(self._pool, claims.external_id)
+        if anonymous is not None and known is not None and anonymous.person.id == known.person.id:
+            # Another tab has logged in meanwhile: there is nothing to take along any more.
+            anonymous = None
         self._same(current, group_id, known or anonymous)
         adopted: list[Event] = []
         if anonymous is not None and not anonymous.banned and not (known is not None and known.banned):

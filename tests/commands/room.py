@@ -139,13 +139,14 @@ class Client:
                 self.told.append(frame)
         waiting, self._waiting = self._waiting, []
         for look, found in waiting:
-            if (result := look()) is not None:
+            if result := look():
                 found.callback(result)
             else:
                 self._waiting.append((look, found))
 
     async def _until(self, look: Callable[[], Any], what: str) -> Any:
-        if (result := look()) is not None:
+        """What *look* finds, as soon as it finds something true."""
+        if result := look():
             return result
         found: Deferred[Any] = Deferred()
         self._waiting.append((look, found))
@@ -169,6 +170,11 @@ class Client:
     async def reply(self, request_id: str) -> Frame:
         frame: Frame = await self._until(lambda: self._replies.pop(request_id, None), f"the reply to {request_id}")
         return frame
+
+    async def reply_or_end(self, request_id: str) -> Frame | None:
+        """The reply, or None when the connection was closed before it came."""
+        await self._until(lambda: request_id in self._replies or self.closed, f"the reply to {request_id}")
+        return self._replies.pop(request_id, None)
 
     async def ask(self, api_key: int, **values: Any) -> Frame:
         """Ask, and wait for the whole reply."""

@@ -677,6 +677,19 @@ class AdoptionTests(RoomCase):
         data = await self.connect().ok(21000, call_type=1, token=self.token(sub="c"), guest_token="x" * 43)
         self.assertEqual(data["guest_token"], "")
 
+    async def test_two_tabs_at_once(self) -> None:
+        """Two tabs that log in to the shop at the same moment do not end the service that goes on."""
+        await self.admin()
+        for sub in "abc":
+            anonymous = await self.guest()
+            await anonymous.ok(22300, msg="hello")
+            login = {"token": self.token(sub=sub), "guest_token": anonymous.welcome["guest_token"]}
+            tabs = [self.connect(), self.connect(), self.connect()]
+            ids = [tab.send(21000, call_type=1, **login) for tab in tabs]
+            replies = [await tab.reply_or_end(request_id) for tab, request_id in zip(tabs, ids, strict=True)]
+            self.assertEqual({reply["data"].get("gid") for reply in replies if reply}, {anonymous.gid})
+            self.assertEqual((await self.guest(sub)).welcome["state"], "serving")
+
     async def test_banned_customer(self) -> None:
         """A banned customer does not come in, and the anonymous guest stays who it was."""
         await self.guest("c")
