@@ -73,6 +73,7 @@ class Server:
         journal_dsn: str | None = None,
         time: Any = None,
     ) -> None:
+        self.name = name
         self.pool = Pool(dsn, clock=reactor, size=4, timeout=timeout, name="general")
         self.batches = Pool(journal_dsn or dsn, clock=reactor, size=1, timeout=timeout, name="journal")
         self.store = AssignmentStore(self.pool, grace=GRACE)
