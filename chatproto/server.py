@@ -71,6 +71,7 @@ class ChatServer:
         self._postgres: EmbeddedPostgres | None = None
         self._certificates: list[Certificates] = []
         self._undo: list[Callable[[], Awaitable[object]]] = []
+        self._stopping = False
         self.ports: list[Any] = []
         self.dsn = ""
         self.demo: Demo | None = None
@@ -300,7 +301,8 @@ class ChatServer:
             try:
                 await self._postgres.start()
             except StartError as error:
-                self._died(f"the embedded PostgreSQL does not come back: {error}")
+                if not self._stopping:
+                    self._died(f"the embedded PostgreSQL does not come back: {error}")
 
         self._run(again(), "the embedded PostgreSQL could not be started again")
 
@@ -311,6 +313,7 @@ class ChatServer:
 
         A step that takes longer (a frozen database, say) is left alone, and the next one has a moment of its own.
         """
+        self._stopping = True
         until = self._reactor.seconds() + self.config.drain_timeout
         while self._undo:
             step = Deferred.fromCoroutine(self._undone(self._undo.pop()))

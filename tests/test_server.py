@@ -243,6 +243,22 @@ class EmbeddedTests(TestCase):
         await server.stop()
         self.assertEqual(list(servers_in(directory)), [])
 
+    async def test_stop_while_it_comes_back(self) -> None:
+        """A daemon that is stopped while its database is being started again ends in a clean way."""
+        data = scratch()
+        self.addCleanup(shutil.rmtree, data, ignore_errors=True)
+        died: list[str] = []
+        server = ChatServer(configured(self, None, data=data, drain_timeout=2.0), reactor, died=died.append)
+        self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
+        await server.start()
+        [directory] = [path.parent for path in data.glob("*/PG_VERSION")]
+        killed = int(pid_file(directory)[0])
+        os.kill(killed, signal.SIGKILL)
+        while not (there := pid_file(directory)) or int(there[0]) == killed:
+            await deferLater(reactor, 0.001)
+        await server.stop()
+        self.assertEqual((died, list(servers_in(directory))), ([], []))
+
 
 class TwoNodesTests(RoomCase):
     """Two servers whose buses do not reach each other: what one does, the other finds in the database."""
