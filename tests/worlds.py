@@ -42,7 +42,7 @@ _numbers = count(1)
 
 def run(coroutine: Any) -> Deferred[Any]:
     """Start something, so that other things can happen meanwhile."""
-    return Deferred.fromCoroutine(coroutine)
+    return coroutine if isinstance(coroutine, Deferred) else Deferred.fromCoroutine(coroutine)
 
 
 async def eventually(holds: Callable[[], Any]) -> None:

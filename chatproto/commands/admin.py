@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from chatproto import errors
 from chatproto.commands import render
 from chatproto.commands.session import desk_data, renewal
@@ -12,6 +14,7 @@ from chatproto.commands.table import Answer, Call, command
 from chatproto.domain.model import NEW, Conversation, Role
 from chatproto.domain.tokens import AdminClaims, Claims
 from chatproto.services.assignment import Handed
+from chatproto.services.messaging import Sent
 from chatproto.services.sessions import Desk
 from chatproto.wire import bodies, codes
 
@@ -85,17 +88,14 @@ async def mark_read(call: Call, request: bodies.MarkRead) -> Answer:
 
 
 @command(codes.SEND_TO_GUEST, bodies.SendToGuest, Role.ADMIN, overlaps=True)
-async def send_to_guest(call: Call, request: bodies.SendToGuest) -> Answer:
+def send_to_guest(call: Call, request: bodies.SendToGuest) -> Deferred[Answer]:
     """32300."""
-    content = request.content
-    sent = await call.services.messaging.send_as_admin(
-        call.who,
-        request.gid,
-        request.cmid,
-        content if isinstance(content, errors.ChatError) else (content.file_type, content.body),
-        call.ix,
-    )
-    data: dict[str, Any] = {"gid": request.gid, "message_info": render.message_info(sent.message)}
+    sending = call.services.messaging.send_as_admin(call.who, request.gid, request.cmid, request.content, call.ix)
+    return sending.addCallback(_sent)
+
+
+def _sent(sent: Sent) -> Answer:
+    data: dict[str, Any] = {"gid": sent.message.gid, "message_info": render.message_info(sent.message)}
     if sent.dup:
         data["dup"] = True
     return Answer(data, sent.events)

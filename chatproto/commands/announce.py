@@ -33,38 +33,42 @@ class Announcer:
             self._publish(found)
 
 
-def notices(event: Event) -> Iterator[Notice]:
+def notices(event: Event) -> Iterable[Notice]:
     """The notices of one event, in the order in which they are to be delivered."""
     match event:
         case MessageStored():
-            yield from _message(event)
+            return _message(event)
         case ReadMoved():
-            yield from _read(event)
+            return _read(event)
         case ServiceChanged():
-            yield from _service(event)
+            return _service(event)
         case GuestNoted(entry, admin_id):
             topic = admin_topic(admin_id) if admin_id is not None else group_topic(entry.group_id)
-            yield Notice(topic, (push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)),), (True,))
+            return [Notice(topic, (push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)),), (True,))]
         case Expelled(topic, code, reason, but_not):
-            yield Notice(topic, but_not=but_not, close=(code, reason))
+            return [Notice(topic, but_not=but_not, close=(code, reason))]
+        case GroupChanged():
+            return []
 
 
-def _message(event: MessageStored) -> Iterator[Notice]:
+def _message(event: MessageStored) -> list[Notice]:
     message = event.message
     info = render.message_info(message)
-    known = (event.conversation_id, event.rev, message.seq)
+    known = (event.conversation_id, event.rev, message.seq, Follow.KEEP)
     guest, gid = guest_topic(message.group_id, message.gid), message.gid
     if message.sender.role is Role.GUEST:
         own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
-        yield Notice(guest, (own,), (True,), *known, but_not=event.origin)
+        told = [Notice(guest, (own,), (True,), *known, event.origin)]
         if event.admin_id is not None:
             data = {"gid": gid, "message_info": info, "unread": event.admin_unread}
-            yield Notice(admin_topic(event.admin_id), (push(codes.PUSH_GUEST_MESSAGE, data),), (False,), *known)
-        return
+            told.append(Notice(admin_topic(event.admin_id), (push(codes.PUSH_GUEST_MESSAGE, data),), (False,), *known))
+        return told
     own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
-    yield Notice(admin_topic(message.sender.id), (own,), (True,), *known, but_not=event.origin)
     data = {"message_info": info, "unread": event.guest_unread}
-    yield Notice(guest, (push(codes.PUSH_ADMIN_MESSAGE, data),), (True,), *known)
+    return [
+        Notice(admin_topic(message.sender.id), (own,), (True,), *known, event.origin),
+        Notice(guest, (push(codes.PUSH_ADMIN_MESSAGE, data),), (True,), *known),
+    ]
 
 
 def _read(event: ReadMoved) -> Iterator[Notice]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from chatproto import errors
 from chatproto.commands import render
 from chatproto.commands.table import Answer, Call, command
-from chatproto.domain.model import Role
+from chatproto.domain.model import Role, Standing
+from chatproto.services.messaging import Sent
 from chatproto.wire import bodies, codes
 
 
@@ -48,15 +51,14 @@ async def mark_read(call: Call, request: bodies.GuestMarkRead) -> Answer:
 
 
 @command(codes.GUEST_SEND, bodies.GuestSend, Role.GUEST, overlaps=True)
-async def send(call: Call, request: bodies.GuestSend) -> Answer:
+def send(call: Call, request: bodies.GuestSend) -> Deferred[Answer]:
     """22300."""
-    content = request.content
-    sent, standing = await call.services.messaging.send_as_guest(
-        call.who,
-        request.cmid,
-        content if isinstance(content, errors.ChatError) else (content.file_type, content.body),
-        call.ix,
-    )
+    sending = call.services.messaging.send_as_guest(call.who, request.cmid, request.content, call.ix)
+    return sending.addCallback(_sent)
+
+
+def _sent(result: tuple[Sent, Standing]) -> Answer:
+    sent, standing = result
     data: dict[str, Any] = {
         "message_info": render.message_info(sent.message),
         "state": standing.state,

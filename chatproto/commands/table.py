@@ -1,6 +1,6 @@
 """The command table: api_key → a callable that returns a Deferred (docs/protocol.md).
 
-A command is one entry, made by :func:`command` above its coroutine: number, request type, who may call it,
+A command is one entry, made by :func:`command` above its function: number, request type, who may call it,
 whether it may overlap with its neighbours. Two entries with one number fail at import.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from chatproto.domain.events import Event
 from chatproto.domain.model import Known, Principal, Role
@@ -103,6 +103,10 @@ Request = TypeVar("Request")
 Decoded = TypeVar("Decoded", covariant=True)
 
 
+Running = Coroutine[Any, Any, Answer] | Deferred[Answer]
+"""What a command's function returns: a coroutine, or for those that come in thousands a Deferred."""
+
+
 class Decodable(Protocol[Decoded]):
     """A request type of :mod:`chatproto.wire.bodies`."""
 
@@ -110,7 +114,7 @@ class Decodable(Protocol[Decoded]):
 
 
 class Command:
-    """An entry of the table; calling it decodes the frame and starts the coroutine.
+    """An entry of the table; calling it decodes the frame and starts the function.
 
     :ivar role: who may call it; None: it is a login.
     :ivar overlaps: neighbours of the same kind need not wait for its end.
@@ -122,7 +126,7 @@ class Command:
         api_key: int,
         request: Any,
         role: Role | None,
-        run: Callable[[Call, Any], Coroutine[Any, Any, Answer]],
+        run: Callable[[Call, Any], Running],
         *,
         overlaps: bool,
         reads: bool,
@@ -135,10 +139,11 @@ class Command:
         self._run = run
 
     def __call__(self, call: Call, frame: Frame) -> Deferred[Answer]:
-        return Deferred.fromCoroutine(self._decoded(call, frame))
-
-    async def _decoded(self, call: Call, frame: Frame) -> Answer:
-        return await self._run(call, self._request.decode(frame, call.services.limits))
+        try:
+            running = self._run(call, self._request.decode(frame, call.services.limits))
+        except Exception:
+            return fail()
+        return running if isinstance(running, Deferred) else Deferred.fromCoroutine(running)
 
 
 TABLE: dict[int, Command] = {}
@@ -146,13 +151,13 @@ TABLE: dict[int, Command] = {}
 
 def command(
     api_key: int, request: Decodable[Request], role: Role | None, *, overlaps: bool = False, reads: bool = False
-) -> Callable[[Callable[[Call, Request], Coroutine[Any, Any, Answer]]], Command]:
-    """Put the decorated coroutine into the table.
+) -> Callable[[Callable[[Call, Request], Running]], Command]:
+    """Put the decorated function into the table.
 
     :raises ValueError: the number is taken.
     """
 
-    def register(run: Callable[[Call, Request], Coroutine[Any, Any, Answer]]) -> Command:
+    def register(run: Callable[[Call, Request], Running]) -> Command:
         if api_key in TABLE:
             raise ValueError(f"two commands with api_key {api_key}")
         entry = Command(api_key, request, role, run, overlaps=overlaps, reads=reads)

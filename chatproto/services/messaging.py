@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+from twisted.internet.defer import Deferred
 
 from chatproto import errors
 from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMoved
@@ -36,73 +38,79 @@ class Messaging:
         self._assignment = assignment
         self._pool = pool
 
-    async def send_as_admin(
+    # Sends are chained on the journal's Deferred: a coroutine for each of many messages would cost as much again.
+
+    def send_as_admin(
         self, admin: Principal, gid: int, cmid: str | None, content: Content | errors.ChatError, origin: str
-    ) -> Sent:
+    ) -> Deferred[Sent]:
         """32300.
 
         :param content: or what is wrong with it, which is said only when *cmid* is no repeat.
         """
-        draft = await self._draft(admin, gid, cmid, content, errors.SendCmidClash)
-        outcome = await self._journal.append(draft)
-        events: list[Event] = []
-        if outcome.kind == OTHER:
-            try:
-                outcome, events = await self._assignment.write_as_admin(admin, draft)
-            finally:
-                self._journal.release(draft.thread)
-        if outcome.kind == MISSING:
-            raise errors.SendNoSuchGuest()
-        if outcome.kind == CLASH:
-            raise errors.SendCmidClash()
-        return _sent(draft, outcome, events, origin)
+        if isinstance(content, errors.ChatError):
+            return Deferred.fromCoroutine(self._refused(admin, gid, cmid, content, errors.SendCmidClash))
+        draft = Draft(admin.group_id, gid, admin.person, *content, cmid)
+        return self._journal.append(draft).addCallback(self._by_admin, admin, draft, origin)
 
-    async def send_as_guest(
+    def _by_admin(self, outcome: Outcome, admin: Principal, draft: Draft, origin: str) -> Sent | Deferred[Sent]:
+        if outcome.kind == OTHER:
+            return Deferred.fromCoroutine(self._decided_for_admin(admin, draft, origin))
+        return _sent_by_admin(draft, outcome, [], origin)
+
+    async def _decided_for_admin(self, admin: Principal, draft: Draft, origin: str) -> Sent:
+        try:
+            outcome, events = await self._assignment.write_as_admin(admin, draft)
+        finally:
+            self._journal.release(draft.thread)
+        return _sent_by_admin(draft, outcome, events, origin)
+
+    def send_as_guest(
         self, guest: Principal, cmid: str | None, content: Content | errors.ChatError, origin: str
-    ) -> tuple[Sent, Standing]:
+    ) -> Deferred[tuple[Sent, Standing]]:
         """22300; starts service where none is open."""
-        draft = await self._draft(guest, guest.person.id, cmid, content, errors.GuestCmidClash)
-        outcome = await self._journal.append(draft)
-        events: list[Event] = []
-        standing: Standing | None = None
-        if outcome.kind == OTHER:
-            try:
-                outcome, standing, events = await self._assignment.write_as_guest(guest, draft)
-            finally:
-                self._journal.release(draft.thread)
-        if outcome.kind == MISSING:
-            raise errors.LoginAgain()
-        if outcome.kind == CLASH:
-            raise errors.GuestCmidClash()
-        sent = _sent(draft, outcome, events, origin)
-        if standing is None:
-            standing = await self._standing(guest, outcome)
-        return sent, standing
+        gid = guest.person.id
+        if isinstance(content, errors.ChatError):
+            return Deferred.fromCoroutine(self._refused(guest, gid, cmid, content, errors.GuestCmidClash))
+        draft = Draft(guest.group_id, gid, guest.person, *content, cmid)
+        return self._journal.append(draft).addCallback(self._by_guest, guest, draft, origin)
 
-    async def _draft(
+    def _by_guest(
+        self, outcome: Outcome, guest: Principal, draft: Draft, origin: str
+    ) -> tuple[Sent, Standing] | Deferred[tuple[Sent, Standing]]:
+        if outcome.kind == OTHER:
+            return Deferred.fromCoroutine(self._decided_for_guest(guest, draft, origin))
+        sent = _sent_by_guest(draft, outcome, [], origin)
+        if outcome.state == QUEUED:
+            return Deferred.fromCoroutine(self._waiting(guest, sent))
+        return sent, Standing(outcome.state, None, None)
+
+    async def _decided_for_guest(self, guest: Principal, draft: Draft, origin: str) -> tuple[Sent, Standing]:
+        try:
+            outcome, standing, events = await self._assignment.write_as_guest(guest, draft)
+        finally:
+            self._journal.release(draft.thread)
+        return _sent_by_guest(draft, outcome, events, origin), standing
+
+    async def _waiting(self, guest: Principal, sent: Sent) -> tuple[Sent, Standing]:
+        """A guest who waits is told the place in the queue with each message."""
+        place = await history.queue_place(self._pool, guest.group_id, guest.person.id)
+        return sent, Standing(sent.outcome.state, None, place)
+
+    async def _refused(
         self,
         sender: Principal,
         gid: int,
         cmid: str | None,
-        content: Content | errors.ChatError,
+        wrong: errors.ChatError,
         clash: type[errors.ChatError],
-    ) -> Draft:
-        if isinstance(content, errors.ChatError):
-            person = sender.person
-            if cmid is not None and await history.known_cmid(
-                self._pool, sender.group_id, gid, person.role, person.id, cmid
-            ):
-                raise clash()
-            raise content
-        file_type, body = content
-        return Draft(sender.group_id, gid, sender.person, file_type, body, cmid)
-
-    async def _standing(self, guest: Principal, outcome: Outcome) -> Standing:
-        """After a send; the place in the queue is read only where there is one."""
-        if outcome.state != QUEUED:
-            return Standing(outcome.state, None, None)
-        place = await history.queue_place(self._pool, guest.group_id, guest.person.id)
-        return Standing(outcome.state, None, place)
+    ) -> NoReturn:
+        """What is wrong with a message, unless its cmid was used before: that is said first."""
+        person = sender.person
+        if cmid is not None and await history.known_cmid(
+            self._pool, sender.group_id, gid, person.role, person.id, cmid
+        ):
+            raise clash()
+        raise wrong
 
     # History.
 
@@ -175,6 +183,22 @@ class Messaging:
         return marked, events
 
 
+def _sent_by_admin(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
+    if outcome.kind == MISSING:
+        raise errors.SendNoSuchGuest()
+    if outcome.kind == CLASH:
+        raise errors.SendCmidClash()
+    return _sent(draft, outcome, events, origin)
+
+
+def _sent_by_guest(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
+    if outcome.kind == MISSING:
+        raise errors.LoginAgain()
+    if outcome.kind == CLASH:
+        raise errors.GuestCmidClash()
+    return _sent(draft, outcome, events, origin)
+
+
 def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
     message = Message(
         draft.group_id,
@@ -198,7 +222,7 @@ def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> S
             outcome.guest_unread,
             origin,
         )
-        events = [*events, stored]
+        events.append(stored)
         if outcome.state == QUEUED and draft.sender.role is Role.GUEST:
             events.append(GroupChanged(draft.group_id, conversations=frozenset([outcome.conversation_id])))
     return Sent(message, dup, outcome, events)
