@@ -176,7 +176,7 @@ class DatabaseTests(OwnClusterTestCase, LoadTestCase):
         admin, guest = load.admins[0].client, load.guests[0].client
         for reply in await all_of(admin.request(32000), guest.request(22100), guest.request(22300, msg="lost")):
             self.assertEqual(reply["code"], -9995)
-            self.assertIn(reply["data"]["trace_id"], self.daemon.log)
+            await self.daemon.logged(reply["data"]["trace_id"])
         for writer in load.writers:
             self.assertEqual((await writer.client.beat())["code"], 200)
         await self.daemon.ready(503)
