@@ -6,7 +6,7 @@ work on one database, in one process of the operating system or in several (test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -143,11 +143,15 @@ class Server:
 
     def say(self, guest: Principal, text: str = "hello", cmid: str | None = None) -> Deferred[Any]:
         """A guest writes; fires with (Sent, Standing)."""
-        return run(self.messaging.send_as_guest(guest, cmid, (TEXT, f'"{text}"'), "ix0"))
+        return run(_awaited(self.messaging.send_as_guest(guest, cmid, (TEXT, f'"{text}"'), "ix0")))
 
     def answer(self, admin: Principal, guest: Principal, text: str = "hello", cmid: str | None = None) -> Deferred[Any]:
         """An admin writes to a guest; fires with Sent."""
-        return run(self.messaging.send_as_admin(admin, guest.person.id, cmid, (TEXT, f'"{text}"'), "ix0"))
+        return run(_awaited(self.messaging.send_as_admin(admin, guest.person.id, cmid, (TEXT, f'"{text}"'), "ix0")))
+
+
+async def _awaited(sent: Awaitable[Any]) -> Any:
+    return await sent
 
 
 def admin_claims(admin_id: int) -> AdminClaims:

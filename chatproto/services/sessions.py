@@ -231,8 +231,7 @@ class Sessions:
         gid = anonymous.person.id
         topics = [guest_topic(group, gid) for group in await people.groups_of_guest(self._pool, gid)]
         expelled = [Expelled(topic, CHANGED_ACCOUNT, "you are a customer now", but_not=ix) for topic in topics]
-        # Known as this same guest: another tab was quicker.
-        if known is None or known.person.id == gid:
+        if known is None:
 
             async def become(transaction: Transaction) -> None:
                 await people.become_customer(transaction, gid, external_id)

@@ -179,13 +179,16 @@ class ApplyTests(StoreTestCase):
     async def test_draft_waits_for_the_row(self) -> None:
         """A batch of the journal that holds the row just then is waited for."""
         guest = await self.customer()
+        locked: Deferred[None] = Deferred()
         held: Deferred[None] = Deferred()
 
         async def batch(transaction: Any) -> None:
             await transaction.fetch("SELECT FROM conversation WHERE id = %s FOR UPDATE", (guest.conversation_id,))
+            locked.callback(None)
             await held
 
         holding = run(self.server.pool.transaction(batch))
+        await locked
         deciding = run(self.store.decide(self.group, Scope(), look, draft=guest_draft(guest)))
         await eventually(lambda: self.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
         held.callback(None)
@@ -210,11 +213,15 @@ class LockTests(StoreTestCase):
         guest = await self.customer()
         held: Deferred[None] = Deferred()
 
+        locked: Deferred[None] = Deferred()
+
         async def first(transaction: Any) -> None:
+            locked.callback(None)
             await held
 
         other = await self.serve(name="other")
         ending = run(other.assignment.end(self.group, [guest.conversation_id or 0], "timeout", first))
+        await locked
         looking = run(self.board(Scope(gid=guest.person.id)))
         await eventually(lambda: self.query("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"))
         held.callback(None)
