@@ -326,6 +326,9 @@ class ChatServer:
     async def _undone(self, undo: Callable[[], Awaitable[object]]) -> None:
         try:
             await undo()
+        except StorageError as error:
+            # A database that is away ends the sessions of this node by itself, when the lease is over.
+            log.warn("could not stop cleanly: {error}", error=str(error))
         except Exception:
             log.failure("could not stop cleanly")
 

@@ -248,15 +248,22 @@ class EmbeddedTests(TestCase):
         data = scratch()
         self.addCleanup(shutil.rmtree, data, ignore_errors=True)
         died: list[str] = []
-        server = ChatServer(configured(self, None, data=data, drain_timeout=2.0), reactor, died=died.append)
+        server = ChatServer(configured(self, None, data=data), reactor, died=died.append)
         self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
         await server.start()
         [directory] = [path.parent for path in data.glob("*/PG_VERSION")]
         killed = int(pid_file(directory)[0])
         os.kill(killed, signal.SIGKILL)
         while not (there := pid_file(directory)) or int(there[0]) == killed:
-            await deferLater(reactor, 0.001)
-        await server.stop()
+            await deferLater(reactor, 0)
+        # It takes its time to come up.
+        os.kill(int(there[0]), signal.SIGSTOP)
+        stopping = Deferred.fromCoroutine(server.stop())
+        while server._undo:
+            await deferLater(reactor, 0)
+        os.kill(int(there[0]), signal.SIGCONT)
+        await stopping
+        await deferLater(reactor, 0)
         self.assertEqual((died, list(servers_in(directory))), ([], []))
 
 
