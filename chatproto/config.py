@@ -311,6 +311,8 @@ class Config:
     rate: int = _limits(COUNT, "50", "Commands a second of one connection, in the long run.")
     burst: int = _limits(COUNT, "200", "Commands of one connection at once.")
     max_waiting: int = _limits(COUNT, "64", "Commands of one connection that wait before reading pauses.")
+    max_logins: int = _limits(COUNT, "16", "Logins under way at once; more wait in line.")
+    max_logins_waiting: int = _limits(COUNT, "500", "Logins in line, past which they are told to come back later.")
     pause_unsent: int = _limits(SIZE, "256K", "Bytes unsent to a connection at which reading it pauses.")
     max_unsent: int = _limits(SIZE, "1M", "Bytes unsent to a connection past which a push closes it.")
     max_header: int = _limits(SIZE, "16K", "Bytes of an HTTP request's header.")

@@ -52,6 +52,8 @@ log = Logger()
 RENEW_EVERY = 5.0
 COMPARE_EVERY = 30.0
 ROUND_EVERY = 1.0
+WAITERS = 4
+"""Links for messages whose conversation stays locked: so many stuck rows delay nobody, more delay each other."""
 MOMENT = 0.25
 """Seconds that a part has to stop in when the drain time is over."""
 
@@ -98,10 +100,11 @@ class ChatServer:
         keyring = load_keyring(config)
         pool = await self._open_pool("general", config.pool_size)
         batches = await self._open_pool("journal", 1)
+        waiters = await self._open_pool("waiters", WAITERS)
         marks_pool = await self._open_pool("marks", 1)
         await migrate(pool)
         self.pool = pool
-        self._build(name, keyring, pool, batches, marks_pool)
+        self._build(name, keyring, pool, batches, waiters, marks_pool)
         await self.node.start()
         self._undo += [self._leave, self._flushed]
         control = Control(self.dsn, self._reactor, CHANNEL, self._heard, self._heard_nothing)
@@ -133,13 +136,13 @@ class ChatServer:
         self._undo.append(pool.close)
         return pool
 
-    def _build(self, name: str, keyring: Any, pool: Pool, batches: Pool, marks_pool: Pool) -> None:
+    def _build(self, name: str, keyring: Any, pool: Pool, batches: Pool, waiters: Pool, marks_pool: Pool) -> None:
         config, reactor = self.config, self._reactor
         grace = int(config.grace * 1000)
         self.assignment = assignment = Assignment(AssignmentStore(pool, grace=grace))
         self.journal = Journal(
             batches,
-            pool,
+            waiters,
             reactor,
             timeout=config.query_timeout,
             batch_size=config.batch_size,
@@ -189,6 +192,8 @@ class ChatServer:
             language=config.language,
             timeout=config.query_timeout,
             max_waiting=config.max_waiting,
+            max_logins=config.max_logins,
+            max_logins_waiting=config.max_logins_waiting,
         )
         self.factory = ChatFactory(config, self.dispatch, reactor, make_site(self._readiness, reactor))
         self.heartbeat = Heartbeat(reactor, self.factory.connections, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 
@@ -24,6 +25,9 @@ from chatproto.wire.frame import BadFrame, Frame, failure, parse, reply
 
 log = Logger()
 
+LOGIN_RETRY = (1.0, 3.0)
+"""Seconds that a login is told to wait for when too many stand in line, spread so that they do not come together."""
+
 RETRY_AFTER_MS = 1000
 """What a server that is shutting down asks clients to wait for."""
 
@@ -34,7 +38,9 @@ class Dispatch:
     :param announce: tells events; called after the reply has left.
     :param alive: False while this node may have been given up: no command starts then.
     :param timeout: seconds from a command's arrival to its reply at the latest.
-    :param max_waiting: commands that wait, from which on reading pauses.
+    :param max_waiting: commands of a connection that wait, past which its reading pauses.
+    :param max_logins: logins under way at once.
+    :param max_logins_waiting: logins in line, past which they get -9997.
     :param table: api_key → command.
     """
 
@@ -50,6 +56,8 @@ class Dispatch:
         language: str,
         timeout: float,
         max_waiting: int,
+        max_logins: int,
+        max_logins_waiting: int,
         table: Mapping[int, Command] = TABLE,
     ) -> None:
         self._services = services
@@ -60,7 +68,16 @@ class Dispatch:
         self._rate = rate
         self._language = language
         self._pauses = Timers(clock)
-        self._order = Order(self._start, self._too_late, alive, clock, timeout=timeout, max_waiting=max_waiting)
+        self._max_logins_waiting = max_logins_waiting
+        self._order = Order(
+            self._start,
+            self._too_late,
+            alive,
+            clock,
+            timeout=timeout,
+            max_waiting=max_waiting,
+            max_logins=max_logins,
+        )
         self._logins = Logins(hub, services.sessions.ended, announce, lambda: services.wall())
         self.draining = False
 
@@ -128,7 +145,10 @@ class Dispatch:
             raise errors.UnknownCommand()
         if self.draining:
             raise errors.ShuttingDown(retry_after_ms=RETRY_AFTER_MS)
-        if command.role is not None:
+        if command.role is None:
+            if self._order.logins_waiting >= self._max_logins_waiting:
+                raise _too_many(random.uniform(*LOGIN_RETRY))
+        else:
             principal = connection.principal
             # A login that is under way, or waits, is waited for.
             idle = not connection.waiting and not connection.running

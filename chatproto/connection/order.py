@@ -47,6 +47,8 @@ class Order:
     :param alive: False while nothing may start; :meth:`woken` tells that it is True again.
     :param timeout: seconds from a command's arrival to its reply at the latest.
     :param max_waiting: commands of one connection that wait, past which its reading pauses.
+    :param max_logins: logins under way at once; the others wait in line. A thousand clients that come back together
+        are let in one after the other, instead of all being too late together.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Order:
         *,
         timeout: float,
         max_waiting: int,
+        max_logins: int,
     ) -> None:
         self._start = start
         self._late = late
@@ -65,6 +68,10 @@ class Order:
         self._clock = clock
         self._timeout = timeout
         self._max_waiting = max_waiting
+        self._max_logins = max_logins
+        self._logins = 0
+        self._in_line: dict[ConnectionState, None] = {}
+        self._letting_in = False
         self._by_deadline: deque[Work] = deque()
         self._timer: Timer | None = None
         self._stalled: dict[ConnectionState, None] = {}
@@ -102,12 +109,29 @@ class Order:
                 if not work.answered:
                     work.started = True
                     connection.running += 1
+                    self._logins += work.command.role is None
                     connection.alone = not work.command.overlaps
                     self._start(work)
         finally:
             connection.starting = False
+        if self._in_line and not self._letting_in:
+            self._let_in()
         if self._drained:
             self._tell_drained()
+
+    def _let_in(self) -> None:
+        """The next logins, first come, first served."""
+        self._letting_in = True
+        while self._in_line and self._logins < self._max_logins and self._alive():
+            connection = next(iter(self._in_line))
+            del self._in_line[connection]
+            self.go_on(connection)
+        self._letting_in = False
+
+    @property
+    def logins_waiting(self) -> int:
+        """How many logins stand in line."""
+        return len(self._in_line)
 
     def _may_start(self, connection: ConnectionState, work: Work) -> bool:
         if connection.alone or (connection.running and not work.command.overlaps):
@@ -115,12 +139,16 @@ class Order:
         if not self._alive():
             self._stalled[connection] = None
             return False
+        if work.command.role is None and not work.answered and self._logins >= self._max_logins:
+            self._in_line[connection] = None
+            return False
         return True
 
     def ended(self, work: Work) -> None:
         """A command is over; its reply comes next."""
         work.connection.running -= 1
         work.connection.alone = False
+        self._logins -= work.command.role is None
         self._under_way -= 1
 
     def answer(self, work: Work) -> bool:
@@ -138,6 +166,8 @@ class Order:
         stalled, self._stalled = self._stalled, {}
         for connection in stalled:
             self.go_on(connection)
+        if self._in_line and not self._letting_in:
+            self._let_in()
 
     def _look_for_late(self) -> None:
         """One timer serves all, as all have the same time."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chatproto.domain.model import Conversation, Handover, Message, Standing
+from chatproto.domain.model import QUEUED, SERVING, Conversation, Handover, Message, Standing
 
 
 class MessageStored(NamedTuple):
@@ -98,3 +98,12 @@ class Expelled:
 
 
 Event = MessageStored | ReadMoved | ServiceChanged | GuestNoted | GroupChanged | Expelled
+
+
+def noted(entry: Conversation) -> list[Event]:
+    """Who is told that something about a guest changed, and how."""
+    if entry.state == SERVING:
+        return [GuestNoted(entry, entry.admin_id)]
+    if entry.state == QUEUED:
+        return [GroupChanged(entry.group_id, conversations=frozenset([entry.id]))]
+    return []

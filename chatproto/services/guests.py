@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from chatproto import errors
-from chatproto.domain.events import Event
+from chatproto.domain.events import Event, noted
 from chatproto.domain.model import Principal
-from chatproto.services.sessions import noted
 from chatproto.storage import history, people
 from chatproto.storage.pool import Pool
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from twisted.logger import Logger
 
 from chatproto.clock import Clock
-from chatproto.domain.events import Event, GroupChanged, GuestNoted
-from chatproto.domain.model import QUEUED, SERVING, Role
-from chatproto.errors import ChatError
+from chatproto.domain.events import Event, GroupChanged, noted
+from chatproto.domain.model import Conversation, Role
+from chatproto.errors import ChatError, StorageError
 from chatproto.services.assignment import Assignment
 from chatproto.storage import history, presence
 from chatproto.storage.pool import Pool, Transaction
@@ -125,7 +126,7 @@ class Node:
         departed: list[tuple[int, int]] = []
         lost: list[tuple[int, int]] = []
         finished: list[tuple[int, int]] = []
-        gone: list[tuple[int, int]] = []
+        gone: list[Conversation] = []
         queued: list[int] = []
 
         async def work(transaction: Transaction) -> None:
@@ -134,7 +135,9 @@ class Node:
             if steady:
                 departed.extend(await presence.give_up_dead(transaction))
             lost.extend(await presence.lost_admins(transaction, patience.grace))
-            gone.extend(await presence.gone_guests(transaction))
+            for group_id, gid in await presence.gone_guests(transaction):
+                if (entry := await history.of_guest(transaction, group_id, gid)) is not None:
+                    gone.append(entry)
             if seldom:
                 finished.extend(
                     await presence.finished(transaction, idle=patience.service_idle, leave=patience.queue_leave)
@@ -146,18 +149,22 @@ class Node:
         events: list[Event] = [
             GroupChanged(group_id, frozenset([admin_id]), queue=True) for group_id, admin_id in departed
         ]
-        for group_id, admin_id in lost:
-            events += await self._assignment.lose_if_gone(group_id, admin_id)
-        for group_id in {group_id for group_id, _ in finished}:
-            events += await self._finish(group_id, [id_ for of, id_ in finished if of == group_id])
-        for group_id in queued:
-            events += await self._assignment.drain(group_id)
-        for group_id, gid in gone:
-            entry = await history.of_guest(self._pool, group_id, gid)
-            if entry is not None and entry.state == SERVING:
-                events.append(GuestNoted(entry, entry.admin_id))
-            elif entry is not None and entry.state == QUEUED:
-                events.append(GroupChanged(group_id, conversations=frozenset([entry.id])))
+        for entry in gone:
+            events += noted(entry)
+        steps = chain(
+            (self._assignment.lose_if_gone(group_id, admin_id) for group_id, admin_id in lost),
+            (
+                self._finish(group_id, [id_ for of, id_ in finished if of == group_id])
+                for group_id in dict.fromkeys(group_id for group_id, _ in finished)
+            ),
+            (self._assignment.drain(group_id) for group_id in queued),
+        )
+        for step in steps:
+            try:
+                events += await step
+            except StorageError as error:
+                # What was done so far is told all the same; the rest is found again in a later round.
+                log.warn("a part of the cluster's round failed: {error}", error=str(error))
         return events
 
     async def _finish(self, group_id: int, conversation_ids: Sequence[int]) -> list[Event]:

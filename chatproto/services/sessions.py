@@ -10,7 +10,7 @@ import orjson
 from twisted.logger import Logger
 
 from chatproto import errors
-from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, ServiceChanged
+from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, ServiceChanged, noted
 from chatproto.domain.model import (
     ENDED,
     QUEUED,
@@ -333,12 +333,3 @@ class Sessions:
             await people.revoke_tokens(transaction, guest.person.id)
 
         return await self._assignment.leave(guest, first)
-
-
-def noted(entry: Conversation) -> list[Event]:
-    """Who is told that something about a guest changed, and how."""
-    if entry.state == SERVING:
-        return [GuestNoted(entry, entry.admin_id)]
-    if entry.state == QUEUED:
-        return [GroupChanged(entry.group_id, conversations=frozenset([entry.id]))]
-    return []

@@ -124,6 +124,8 @@ class DispatchCase(SynchronousTestCase):
             language="en",
             timeout=5.0,
             max_waiting=64,
+            max_logins=2,
+            max_logins_waiting=3,
             table={command.api_key: command for command in commands},
         )
 
@@ -807,6 +809,82 @@ class LoginTests(DispatchCase):
         client.frames()
         self.bus.publish([notice])
         self.assertEqual(client.codes(), [32399, 32099])
+
+
+class LineTests(DispatchCase):
+    """Two logins at once, three more in line."""
+
+    def come(self, *numbers: int) -> list[Client]:
+        clients = []
+        for n in numbers:
+            client = self.connect()
+            client.ask(GUEST_LOGIN, call_type=1, gid=n, n=n, slow=1)
+            clients.append(client)
+        return clients
+
+    def test_in_line(self) -> None:
+        """Of many who come back together each is let in when another one is done, first come, first served."""
+        clients = self.come(1, 2, 3, 4, 5)
+        self.assertEqual(self.started(), [1, 2])
+        self.runs[1].answer()
+        self.assertEqual(self.started(), [1, 3])
+        self.runs[0].answer()
+        self.runs[2].answer()
+        self.assertEqual(self.started(), [4, 5])
+        self.assertEqual([client.codes() for client in clients], [[200], [200], [200], [], []])
+
+    def test_others_pass(self) -> None:
+        """Who is logged in waits for no login of others."""
+        guest = self.guest()
+        self.come(11, 12, 13)
+        guest.ask(START, now=1)
+        self.assertEqual(guest.codes(), [200])
+
+    def test_past_the_line(self) -> None:
+        """When too many wait, the next one is told when to come again, and nothing is lost by that."""
+        self.come(1, 2, 3, 4, 5)
+        [late] = self.come(6)
+        refusal = late.one()
+        self.assertEqual(refusal["code"], -9997)
+        self.assertTrue(1000 <= refusal["data"]["retry_after_ms"] <= 3001)
+        self.runs[0].answer()
+        late.ask(GUEST_LOGIN, call_type=1, gid=6, n=6, slow=1)
+        for run in self.runs:
+            if not run.end.called:
+                run.answer()
+        self.assertEqual(late.codes(), [200])
+
+    def test_failed_login(self) -> None:
+        """A login that fails makes room, too."""
+        self.come(1, 2, 3)
+        self.runs[0].end.errback(errors.GuestBanned())
+        self.assertEqual(self.started(), [2, 3])
+
+    def test_gone_in_line(self) -> None:
+        """Who went away while waiting is passed over."""
+        self.come(1, 2)
+        gone, _ = self.come(3, 4)
+        gone.leave()
+        self.runs[0].answer()
+        self.assertEqual(self.started(), [2, 4])
+
+    def test_too_late_in_line(self) -> None:
+        """Who waits too long is told so, with nothing done; it is not done afterwards either."""
+        self.come(1, 2)
+        [late] = self.come(3)
+        self.clock.advance(5)
+        self.assertEqual(late.one()["data"].keys(), {"trace_id"})
+        self.come(4)
+        self.runs[0].answer()
+        self.assertEqual(self.started(), [2, 4])
+
+    def test_many_bad_ones(self) -> None:
+        """A long line of logins that fail at once is worked off without end or depth."""
+        self.come(1, 2)
+        for _ in range(3):
+            self.connect().ask(GUEST_LOGIN, call_type=1, early=1)
+        self.runs[0].answer()
+        self.assertEqual([client.codes() for client in self.clients[2:]], [[-21003]] * 3)
 
 
 class ExpiryTests(DispatchCase):
