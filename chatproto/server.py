@@ -161,8 +161,8 @@ class ChatServer:
         self.catch_up = CatchUp(pool)
         bus = LocalBus()
         self.news = News(self.catch_up.group, bus.publish, reactor)
-        self.announce = Announcer(bus.publish, self.news.mark)
-        self.hub = Hub(bus, reactor, MissedNews(self.catch_up), self.catch_up.moved)
+        self.announce = Announcer(bus.publish, self.news)
+        self.hub = Hub(bus, reactor, MissedNews(self.catch_up), self.catch_up.moved, time.time)
         self.services = Services(
             sessions=sessions,
             messaging=Messaging(self.journal, marks, assignment, pool),
@@ -231,12 +231,12 @@ class ChatServer:
     async def _compare(self) -> None:
         """Heal what no bus and no notification told: other processes, lost news, a database that was away."""
         if self.pool.ready:
-            await self._look_again(frozenset())
+            await self._look_again(None, frozenset())
 
-    async def _look_again(self, admins: frozenset[int]) -> None:
+    async def _look_again(self, changed: int | None, admins: frozenset[int]) -> None:
         """See what became of everybody here.
 
-        :param admins: of whom colleagues may see something else.
+        :param changed: the group of which something is told; in it colleagues of these *admins* may see something else.
         """
         await self.hub.compare()
         principals = {c.principal for c in self.hub.connections() if c.principal is not None}
@@ -245,7 +245,8 @@ class ChatServer:
             if connection.principal in expelled:
                 connection.link.close(*expelled[connection.principal])
         groups = {principal.group_id for principal in principals}
-        self.announce([GroupChanged(group_id, admins, queue=True) for group_id in groups])
+        nobody: frozenset[int] = frozenset()
+        self.announce([GroupChanged(id_, admins if id_ == changed else nobody, queue=True) for id_ in groups])
 
     def _live_sessions(self) -> Sequence[Session]:
         live = []
@@ -270,7 +271,7 @@ class ChatServer:
     async def _follow_change(self, payload: str) -> None:
         """Accounts, groups or capacities were changed by another process."""
         try:
-            await self._look_again(_admins_in(payload))
+            await self._look_again(*_told(payload))
         except StorageError as error:
             log.warn("a change is followed at the next comparison: {error}", error=str(error))
 
@@ -366,14 +367,17 @@ class ChatServer:
         self._name.give_back()
 
 
-def _admins_in(payload: str) -> frozenset[int]:
-    """The admins whom a notification names: ``{"admins": [id, …]}``."""
+def _told(payload: str) -> tuple[int | None, frozenset[int]]:
+    """The group and the admins whom a notification names: ``{"group": id, "admins": [id, …]}``."""
     try:
         told = json.loads(payload)
     except ValueError:
         told = None
-    admins = told.get("admins") if isinstance(told, dict) else None
-    return frozenset(id_ for id_ in admins if type(id_) is int) if isinstance(admins, list) else frozenset()
+    if not isinstance(told, dict):
+        return None, frozenset()
+    group_id, admins = told.get("group"), told.get("admins")
+    ids = admins if isinstance(admins, list) else []
+    return group_id if type(group_id) is int else None, frozenset(id_ for id_ in ids if type(id_) is int)
 
 
 def _milliseconds(seconds: float) -> int | None:

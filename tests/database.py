@@ -42,7 +42,14 @@ OUTSIDE = os.environ.get("CHATPROTO_TEST_DATABASE")
 
 # Nothing of it has to survive anything.
 FAST = MappingProxyType(
-    {"fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
+    {
+        "fsync": "off",
+        "full_page_writes": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "autovacuum": "off",
+        "max_connections": "300",  # some tests are several processes, each with pools of its own
+    }
 )
 _ROOM = 1 << 30
 

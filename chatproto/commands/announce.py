@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from chatproto.bus.notice import Follow, Notice, Publish
 from chatproto.commands import render
+from chatproto.commands.news import News
 from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, MessageStored, ReadMoved, ServiceChanged
 from chatproto.domain.model import Role, admin_topic, group_topic, guest_topic
 from chatproto.wire import codes
@@ -18,7 +19,7 @@ class Announcer:
     :param news: takes what whole groups are told, at most once a second.
     """
 
-    def __init__(self, publish: Publish, news: Callable[[GroupChanged], None]) -> None:
+    def __init__(self, publish: Publish, news: News) -> None:
         self._publish = publish
         self._news = news
 
@@ -26,9 +27,11 @@ class Announcer:
         found: list[Notice] = []
         for event in events:
             if isinstance(event, GroupChanged):
-                self._news(event)
-            else:
-                found.extend(notices(event))
+                self._news.mark(event)
+                continue
+            if isinstance(event, ServiceChanged) and event.standing.queue is not None:
+                self._news.placed(event.entry.group_id, event.entry.gid, event.standing.queue)
+            found.extend(notices(event))
         if found:
             self._publish(found)
 

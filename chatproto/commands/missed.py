@@ -54,8 +54,9 @@ def _for_guest(snapshot: Snapshot, known: Known | None) -> Frames:
     if known is None or entry.step_rev > known.rev:
         data = {**render.standing(snapshot.standing), "reason": entry.reason}
         yield push(codes.PUSH_GUEST_STATE, data), True
-    marks = {"admin_read_seq": entry.admin_read_seq, "read_seq": entry.guest_read_seq, "unread": entry.guest_unread}
-    yield push(codes.PUSH_GUEST_READ, marks), True
+    if _somebody_read(snapshot, known):
+        marks = {"admin_read_seq": entry.admin_read_seq, "read_seq": entry.guest_read_seq, "unread": entry.guest_unread}
+        yield push(codes.PUSH_GUEST_READ, marks), True
 
 
 def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
@@ -71,14 +72,23 @@ def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
             yield push(codes.PUSH_GUEST_MESSAGE, {**data, "unread": entry.admin_unread}), False
         else:
             yield push(codes.PUSH_OWN_MESSAGE, data), True
-    marks = {
-        "gid": entry.gid,
-        "group_id": entry.group_id,
-        "guest_read_seq": entry.guest_read_seq,
-        "read_seq": entry.admin_read_seq,
-        "unread": entry.admin_unread,
-    }
-    yield push(codes.PUSH_READ, marks), True
+    if _somebody_read(snapshot, known):
+        marks = {
+            "gid": entry.gid,
+            "group_id": entry.group_id,
+            "guest_read_seq": entry.guest_read_seq,
+            "read_seq": entry.admin_read_seq,
+            "unread": entry.admin_unread,
+        }
+        yield push(codes.PUSH_READ, marks), True
+
+
+def _somebody_read(snapshot: Snapshot, known: Known | None) -> bool:
+    """Whether messages and one step leave something of the difference of the revs to explain."""
+    if known is None:
+        return True
+    entry = snapshot.entry
+    return entry.rev - known.rev > len(snapshot.messages) + (entry.step_rev > known.rev)
 
 
 def _for_who_lost(snapshot: Snapshot, who: Principal) -> Frames:

@@ -6,7 +6,7 @@ the newest wins, and what is the same as before is not told.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
@@ -30,8 +30,8 @@ PLACES_EVERY = 3.0
 """Seconds between two 22098."""
 
 
-ReadGroup = Callable[[int, Sequence[int], Sequence[int]], Awaitable[GroupView]]
-"""(group_id, conversation_ids, admin_ids) → what they are now."""
+ReadGroup = Callable[[int, Collection[int], Collection[int], Collection[int] | None], Awaitable[GroupView]]
+"""(group_id, conversation_ids, admin_ids, conversation_ids that were queued) → what they are now."""
 
 
 @dataclass(slots=True)
@@ -45,6 +45,7 @@ class _Group:
     running: bool = False
     admins_told: dict[int, Admin] = field(default_factory=dict)
     queue_told: tuple[int, int | None] = (0, None)
+    queued: set[int] | None = None
     places: dict[int, QueuePlace] = field(default_factory=dict)
 
     @property
@@ -77,6 +78,10 @@ class News:
         """Tell nothing any more."""
         self._timers.stop()
 
+    def placed(self, group_id: int, gid: int, place: QueuePlace) -> None:
+        """A guest has been told this place with another push: it is no news."""
+        self._groups.setdefault(group_id, _Group()).places[gid] = place
+
     def _schedule(self, group_id: int, group: _Group) -> None:
         if group.running or not group.dirty:
             return
@@ -93,12 +98,13 @@ class News:
         conversations, admins, queue = group.conversations, group.admins, group.queue
         group.conversations, group.admins, group.queue = set(), set(), False
         try:
-            state = await self._read(group_id, sorted(conversations), sorted(admins))
+            state = await self._read(group_id, conversations, admins, group.queued)
         except StorageError:
             group.conversations |= conversations
             group.admins |= admins
             group.queue = group.queue or queue
         else:
+            group.queued = {conversation_id for conversation_id, _, _ in state.queue}
             self._publish(list(self._notices(group_id, group, state)))
         finally:
             group.told_at = self._clock.seconds()
@@ -118,7 +124,7 @@ class News:
             if group.admins_told.get(admin.person.id) != admin:
                 group.admins_told[admin.person.id] = admin
                 found.append(Notice(topic, (push(codes.PUSH_ADMIN_CHANGED, render.admin_entry(admin)),), (True,)))
-        oldest = min((queued_at for _, queued_at in state.queue), default=None)
+        oldest = min((queued_at for _, _, queued_at in state.queue), default=None)
         if group.queue_told != (len(state.queue), oldest):
             group.queue_told = (len(state.queue), oldest)
             wait = 0 if oldest is None else max(state.now - oldest, 0)
@@ -135,7 +141,7 @@ class News:
         now = self._clock.seconds()
         places = {
             gid: QueuePlace(position, len(state.queue), state.admins_online)
-            for position, (gid, _) in enumerate(state.queue, 1)
+            for position, (_, gid, _) in enumerate(state.queue, 1)
         }
         if all(group.places.get(gid) == place for gid, place in places.items()):
             group.places = places

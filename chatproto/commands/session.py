@@ -9,7 +9,7 @@ from typing import Any
 from chatproto import errors
 from chatproto.commands import render
 from chatproto.commands.table import Answer, Call, Login, command
-from chatproto.domain.events import Expelled
+from chatproto.domain.events import noted
 from chatproto.domain.model import SERVING, Conversation, Known, Principal, Role
 from chatproto.domain.tokens import AdminClaims, Claims
 from chatproto.services.sessions import Desk
@@ -61,14 +61,16 @@ async def admin_login(call: Call, request: bodies.AdminLogin) -> Answer:
     """31000."""
     services = call.services
     claims = services.keyring.verify_admin(request.token, services.wall())
-    same(call, await services.sessions.admin(claims))
-    principal, events = await services.sessions.admin_login(claims, call.ix)
+    principal = await services.sessions.admin(claims)
+    same(call, principal)
+    events = await services.sessions.admin_login(principal, call.ix)
     try:
         await call.join(principal)
         desk = await services.sessions.desk(principal)
     except BaseException:
+        call.tell(events)
         if call.principal is None:
-            await services.sessions.ended(principal, call.ix)
+            call.tell(await services.sessions.ended(principal, call.ix))
         raise
     refresh, renewed = await renewal(call, claims)
     if renewed is not None:
@@ -94,15 +96,16 @@ async def guest_login(call: Call, request: bodies.GuestLogin) -> Answer:
             raise errors.NotPermitted()
         services.newcomers.admit(call.address)
     came = await services.sessions.guest_login(
-        claims, request.guest_token, request.group_id, request.context, call.ix, call.principal
+        claims, request.guest_token, request.group_id, request.context, call.ix, call.principal, call.tell
     )
     principal = came.principal
     try:
         await call.join(principal)
         welcome = await services.sessions.welcome(principal)
     except BaseException:
+        call.tell(came.events)
         if call.principal is None:
-            await services.sessions.ended(principal, call.ix)
+            call.tell(await services.sessions.ended(principal, call.ix))
         raise
     refresh, renewed = await renewal(call, claims)
     if renewed is not None:
@@ -122,7 +125,9 @@ async def guest_login(call: Call, request: bodies.GuestLogin) -> Answer:
         **refresh,
     }
     knows = {entry.id: Known(entry.rev, entry.last_seq)}
-    return Answer(data, came.events, login=Login(principal, renewed or claims, 2, knows))
+    # Colleagues see that the guest is here, with another context, name or profile.
+    events = [*came.events, *noted(entry)]
+    return Answer(data, events, login=Login(principal, renewed or claims, 2, knows))
 
 
 @command(codes.GUEST_LOGOUT, bodies.GuestLogout, Role.GUEST)
@@ -131,6 +136,5 @@ async def guest_logout(call: Call, request: bodies.GuestLogout) -> Answer:
     sessions, guest = call.services.sessions, call.who
     events = list(await sessions.ended(guest, call.ix, for_good=True))
     if call.claims is None:
-        events += await sessions.forget_anonymous(guest)
-        events.append(Expelled(guest.topic, codes.CLOSE_REVOKED, "logged out", but_not=call.ix))
+        events += await sessions.forget_anonymous(guest, call.ix)
     return Answer({}, events, close=(codes.CLOSE_NORMAL, "logged out"))

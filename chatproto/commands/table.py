@@ -83,6 +83,7 @@ class Call(NamedTuple):
     """One request of one connection.
 
     :ivar join: to be awaited by logins before they read what the reply holds: from then on, news is kept.
+    :ivar tell: for what is true although the command fails; else events go with the answer.
     """
 
     ix: str
@@ -91,6 +92,7 @@ class Call(NamedTuple):
     claims: Claims | None
     services: Services
     join: Callable[[Principal], Awaitable[None]]
+    tell: Callable[[Sequence[Event]], None]
 
     @property
     def who(self) -> Principal:

@@ -198,6 +198,7 @@ class Dispatch:
             connection.claims,
             self._services,
             lambda principal: self._hub.join(connection, principal),
+            self._announce,
         )
         command(call, work.frame).addBoth(self._ended, work)
 

@@ -41,13 +41,15 @@ class Hub:
 
     :param catch: reads what a connection missed.
     :param compare: reads which conversations have moved on.
+    :param wall: Unix seconds: no pushes to whose token has expired, until a new login.
     """
 
-    def __init__(self, bus: LocalBus, clock: Clock, catch: Catch, compare: Compare) -> None:
+    def __init__(self, bus: LocalBus, clock: Clock, catch: Catch, compare: Compare, wall: Callable[[], float]) -> None:
         self._bus = bus
         self._timers = Timers(clock)
         self._catch = catch
         self._compare = compare
+        self._wall = wall
         self._topics: dict[str, dict[ConnectionState, None]] = {}
         self._joined: dict[ConnectionState, Principal] = {}
         bus.attach(self.deliver)
@@ -147,7 +149,9 @@ class Hub:
 
     def _write(self, connection: ConnectionState, notice: Notice) -> None:
         principal = connection.principal
-        if connection.phase is Phase.CLOSING or principal is None or connection.mute:
+        if connection.phase is Phase.CLOSING or principal is None:
+            return
+        if principal.expires_at is not None and self._wall() >= principal.expires_at:
             return
         if notice.but_not is not None and notice.but_not in (connection.ix, principal.topic):
             return

@@ -56,7 +56,6 @@ class Logins:
         connection.phase = Phase.ADMIN if principal.person.role is Role.ADMIN else Phase.GUEST
         connection.principal = principal
         connection.who = principal.topic
-        connection.mute = False
         connection.claims = login.claims
         connection.v = login.v
         return True
@@ -75,7 +74,6 @@ class Logins:
         """A reply brings a new token: it extends this connection."""
         if connection.principal is not None:
             connection.principal = replace(connection.principal, expires_at=claims.exp)
-            connection.mute = False
             connection.claims = claims
 
     def log_out(self, connection: ConnectionState) -> None:
@@ -94,14 +92,12 @@ class Logins:
         ending.addErrback(lambda failure: log.failure("a session could not be ended", failure))
 
     def expire(self) -> None:
-        """No pushes to connections whose token expired, and after a while they have to go; called every second."""
+        """A while after their token expired connections have to go; called every second."""
         now = self._wall()
         for connection in self._hub.connections():
-            principal = connection.principal
-            if principal is not None and principal.expires_at is not None:
-                connection.mute = now >= principal.expires_at
-                if now >= principal.expires_at + EXPIRED_FOR:
-                    connection.link.close(codes.CLOSE_REVOKED, "the token expired")
+            expires_at = connection.principal.expires_at if connection.principal is not None else None
+            if expires_at is not None and now >= expires_at + EXPIRED_FOR:
+                connection.link.close(codes.CLOSE_REVOKED, "the token expired")
 
     def stop(self) -> None:
         """The node stops: it ends all its sessions at once."""

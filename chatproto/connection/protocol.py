@@ -49,19 +49,12 @@ _BY_DISPATCH = 1
 _BY_UNSENT = 2
 
 
-class _DebugLog:
+class _NoLog:
     """Autobahn's log: what a peer does wrong is no news to the operator, and formatting it costs 8 % of all time."""
-
-    _log = Logger("autobahn")
 
     def debug(self, *args: Any, **kwargs: Any) -> None: ...
 
-    trace = info = debug
-
-    def warn(self, format: str, *args: Any, **kwargs: Any) -> None:
-        self._log.debug(format, **kwargs)
-
-    error = warn
+    trace = info = warn = error = debug
 
 
 class _NobodyWaits:
@@ -81,7 +74,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     :ivar closing_at: since when it is being closed, or None.
     """
 
-    log = _DebugLog()
+    log = _NoLog()
     factory: ChatFactory
 
     connection: ConnectionState | None = None
@@ -330,7 +323,9 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
             return
         if self.closedByMe:
             code, reason = self.localCloseCode, (self.localCloseReason or b"").decode()
-        elif not wasClean:
+        elif wasClean:
+            reason = "by the peer"  # whose own words have no place in a log
+        else:
             code, reason = None, self.wasNotCleanReason
         try:
             self.factory.reception.closed(connection, code, reason or "")

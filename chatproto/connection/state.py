@@ -63,7 +63,6 @@ class ConnectionState:
     :ivar principal: who logged in, or None.
     :ivar claims: of the newest token; None for anonymous guests.
     :ivar who: for the log, also after a log-out.
-    :ivar mute: the token expired: no pushes until a new login.
     :ivar v: 2 where an admin's client said that it knows the pushes of part 2.
     :ivar out: replies owed and the pushes behind them, in order.
     :ivar waiting: commands that have not started; *running* counts those that have, *alone* says that one of them
@@ -83,7 +82,6 @@ class ConnectionState:
         "principal",
         "claims",
         "who",
-        "mute",
         "v",
         "opened_at",
         "last_heard",
@@ -110,7 +108,6 @@ class ConnectionState:
         self.principal: Principal | None = None
         self.claims: Any = None
         self.who = "nobody"
-        self.mute = False
         self.v = 1
         self.opened_at = now
         self.last_heard = now

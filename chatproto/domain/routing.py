@@ -101,6 +101,7 @@ class Board:
 
     :ivar banned: the group is.
     :ivar threads: all known ones by conversation id, the whole queue among them.
+    :ivar others: who serves one of them from another group, after a move.
     :ivar handovers: for each thread given to somebody by a transfer.
     :ivar touched: admins of whom colleagues may see something else now.
     """
@@ -110,6 +111,7 @@ class Board:
     banned: bool
     desks: dict[int, Desk]
     threads: dict[int, Thread]
+    others: dict[int, Person] = field(default_factory=dict)
     handovers: dict[int, Handover] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
 
@@ -128,11 +130,12 @@ class Board:
     def standing(self, thread: Thread) -> Standing:
         """What the guest of *thread* is told."""
         desk = self.desks.get(thread.admin_id or 0)
+        admin = desk.person if desk else self.others.get(thread.admin_id or 0)
         place = None
         if thread.state == QUEUED:
             queue = self.queue()
             place = QueuePlace(queue.index(thread) + 1, len(queue), self.admins_online)
-        return Standing(thread.state, desk.person if desk else None, place)
+        return Standing(thread.state, admin, place)
 
     def enqueue(self, thread: Thread, rank: int, since: int, reason: str) -> None:
         self._leave(thread)

@@ -89,18 +89,6 @@ class Assignment:
         )
         return decision.board.now, events
 
-    async def leave(self, guest: Principal, first: Callable[[Transaction], Awaitable[None]]) -> list[Event]:
-        """21020 of an anonymous guest: what is open ends, whatever *first* does happens with it."""
-        assert guest.conversation_id is not None
-        ids = [guest.conversation_id]
-        _, events = await self._decide(
-            guest.group_id,
-            Scope(conversations=ids),
-            lambda board: routing.end(board, ids, "ended_by_guest"),
-            first=first,
-        )
-        return events
-
     # Admins.
 
     async def write_as_admin(self, admin: Principal, draft: Draft) -> tuple[Outcome, list[Event]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from chatproto.domain.model import SERVING, Admin, Conversation, Handover, Message, Principal, Role, Standing
@@ -30,12 +30,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """What the news of a group is made of; *queue* holds (gid, queued_at) from the head."""
+    """What the news of a group is made of; *queue* holds (conversation_id, gid, queued_at) from the head."""
 
     now: int
     conversations: dict[int, Conversation]
     admins: dict[int, Admin]
-    queue: Sequence[tuple[int, int]]
+    queue: Sequence[tuple[int, int, int]]
     admins_online: int
 
 
@@ -73,12 +73,25 @@ class CatchUp:
                 served.setdefault(admin_id, set()).add(conversation_id)
         return changed, served
 
-    async def group(self, group_id: int, conversation_ids: Sequence[int], admin_ids: Sequence[int]) -> GroupView:
-        """The present state of what changed in a group."""
+    async def group(
+        self,
+        group_id: int,
+        conversation_ids: Collection[int],
+        admin_ids: Collection[int],
+        queued: Collection[int] | None,
+    ) -> GroupView:
+        """The present state of what changed in a group.
+
+        :param queued: conversations that were in the queue before: whoever is in only one of the two has changed,
+            too, whatever process did that. None: not known.
+        """
         now = await history.now(self._pool)
-        conversations = await history.by_ids(self._pool, conversation_ids)
-        admins = await people.admins(self._pool, group_id, admin_ids) if admin_ids else {}
         queue = await history.queue_order(self._pool, group_id)
+        changed = set(conversation_ids)
+        if queued is not None:
+            changed |= {conversation_id for conversation_id, _, _ in queue} ^ set(queued)
+        conversations = await history.by_ids(self._pool, sorted(changed))
+        admins = await people.admins(self._pool, group_id, sorted(admin_ids)) if admin_ids else {}
         online = await history.admins_online(self._pool, group_id)
         return GroupView(now, conversations, admins, queue, online)
 

@@ -22,7 +22,11 @@ class Guests:
         """22600: where the guest is in the shop; *context* is JSON text."""
         assert guest.conversation_id is not None
         await people.set_context(self._pool, guest.conversation_id, context)
-        entry = await history.of_guest(self._pool, guest.group_id, guest.person.id)
+        try:
+            entry = await history.of_guest(self._pool, guest.group_id, guest.person.id)
+        except errors.StorageError:
+            # It is set, and shows with the guest's next step.
+            return []
         return noted(entry) if entry is not None else []
 
     async def rate(self, guest: Principal, score: int, text: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from twisted.internet.defer import Deferred
@@ -12,7 +13,7 @@ from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMove
 from chatproto.domain.model import QUEUED, SERVING, Admin, Conversation, Message, Principal, Role, Standing
 from chatproto.services.assignment import Assignment
 from chatproto.storage import history, marks, people
-from chatproto.storage.journal import CLASH, DUP, MISSING, OTHER, Draft, Journal, Outcome
+from chatproto.storage.journal import CLASH, DUP, MISSING, NEW, OTHER, Draft, Journal, Outcome
 from chatproto.storage.marks import Marked, ReadMarks
 from chatproto.storage.pool import Pool
 
@@ -92,8 +93,10 @@ class Messaging:
         return _sent_by_guest(draft, outcome, events, origin), standing
 
     async def _waiting(self, guest: Principal, sent: Sent) -> tuple[Sent, Standing]:
-        """A guest who waits is told the place in the queue with each message."""
-        place = await history.queue_place(self._pool, guest.group_id, guest.person.id)
+        """A guest who waits is told the place in the queue with each message; the message stands in any case."""
+        place = None
+        with suppress(errors.StorageError):
+            place = await history.queue_place(self._pool, guest.group_id, guest.person.id)
         return sent, Standing(sent.outcome.state, None, place)
 
     async def _refused(
@@ -104,12 +107,14 @@ class Messaging:
         wrong: errors.ChatError,
         clash: type[errors.ChatError],
     ) -> NoReturn:
-        """What is wrong with a message, unless its cmid was used before: that is said first."""
-        person = sender.person
-        if cmid is not None and await history.known_cmid(
-            self._pool, sender.group_id, gid, person.role, person.id, cmid
-        ):
-            raise clash()
+        """What is wrong with a message, unless its cmid was used before: that is said first.
+
+        The journal is asked, behind what the sender has sent just before.
+        """
+        if cmid is not None:
+            asked = await self._journal.append(Draft(sender.group_id, gid, sender.person, None, "", cmid))
+            if asked.kind != NEW:
+                raise clash()
         raise wrong
 
     # History.
@@ -200,6 +205,7 @@ def _sent_by_guest(draft: Draft, outcome: Outcome, events: list[Event], origin: 
 
 
 def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
+    assert draft.file_type is not None
     message = Message(
         draft.group_id,
         draft.gid,

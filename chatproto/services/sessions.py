@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import orjson
 from twisted.logger import Logger
 
 from chatproto import errors
-from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, ServiceChanged, noted
+from chatproto.domain.events import Event, Expelled
 from chatproto.domain.model import (
-    ENDED,
-    QUEUED,
-    SERVING,
     Admin,
     Conversation,
-    Handover,
     Message,
     Principal,
     Role,
@@ -25,6 +21,7 @@ from chatproto.domain.model import (
     guest_topic,
 )
 from chatproto.domain.tokens import AdminClaims, GuestClaims
+from chatproto.services.adoption import Adoption, standing
 from chatproto.services.assignment import Assignment
 from chatproto.services.presence import Node
 from chatproto.storage import history, people, presence
@@ -34,7 +31,7 @@ from chatproto.storage.presence import Session
 
 log = Logger()
 
-CHANGED_ACCOUNT = 4000
+REVOKED = 4001
 RECENT = 20
 """Messages in the reply to a guest's login."""
 DESK = 100
@@ -79,34 +76,38 @@ class Sessions:
     ) -> None:
         self._pool = pool
         self._assignment = assignment
+        self._adoption = Adoption(pool, assignment)
         self._node = node
         self._anonymous_guests = anonymous_guests
         self._max_connections = max_connections
         self._owed: dict[str, tuple[Principal, bool]] = {}
 
-    async def _begin(self, transaction: Transaction, session: Session) -> None:
+    async def _begin(self, transaction: Transaction, session: Session, limit: int | None) -> None:
         live = set(await presence.live(transaction, session.role, session.person_id)) - {session.ix}
-        if len(live) >= self._max_connections:
+        if limit is not None and len(live) >= limit:
             raise errors.TooManyConnections()
         await presence.begin(transaction, self._node.id, session)
 
     # Admins.
 
-    async def admin_login(self, claims: AdminClaims, ix: str) -> tuple[Principal, list[Event]]:
-        """31000.
+    async def admin_login(self, admin: Principal, ix: str) -> list[Event]:
+        """31000: begin the session of whom :meth:`admin` found.
 
         :raises ChatError: AdminBanned, AdminGroupBanned.
         :raises TooManyConnections: the connection ends.
         """
-        principal = await self.admin(claims)
-        session = Session(ix, Role.ADMIN, principal.person.id, principal.group_id)
-        events = await self._assignment.arrive(
-            principal.group_id, principal.person.id, lambda transaction: self._begin(transaction, session)
-        )
-        return principal, events
+        session = Session(ix, Role.ADMIN, admin.person.id, admin.group_id)
+
+        async def first(transaction: Transaction) -> None:
+            await self._begin(transaction, session, self._max_connections)
+
+        return await self._assignment.arrive(admin.group_id, admin.person.id, first)
 
     async def admin(self, claims: AdminClaims) -> Principal:
-        """Who the claims speak of, as of now: at every login and refresh."""
+        """Who the claims speak of, as of now: at every login and refresh.
+
+        :raises ChatError: AdminBanned, AdminGroupBanned.
+        """
         record = await people.admin(self._pool, claims.admin_id)
         if record is None or record.banned:
             raise errors.AdminBanned()
@@ -143,10 +144,12 @@ class Sessions:
         context: str | None,
         ix: str,
         current: Principal | None,
+        tell: Callable[[Sequence[Event]], None],
     ) -> GuestLogin:
         """21000 with the claims of a token, a guest_token, both, or neither.
 
         :param current: who the connection is logged in as: the login has to be by the same guest.
+        :param tell: told what was done already when a later step fails.
         :raises ChatError: as listed for 21000; NotPermitted for another identity.
         """
         group_id = await self._group(claims, group_id)
@@ -161,15 +164,21 @@ class Sessions:
         self._same(current, group_id, known or anonymous)
         adopted: list[Event] = []
         if anonymous is not None and not anonymous.banned and not (known is not None and known.banned):
-            adopted = await self._adopt(anonymous, known, claims.external_id, group_id, ix)
+            adopted = await self._adoption.adopt(anonymous, known, claims.external_id, ix)
         profile = None if claims.profile is None else orjson.dumps(claims.profile).decode()
 
         async def work(transaction: Transaction) -> Principal:
             guest = await people.save_customer(transaction, claims.external_id, claims.name, claims.avatar, profile)
-            return await self._come_in(transaction, guest, group_id, context, ix, claims.exp)
+            # The tabs that an adoption closes still count here: whoever adopts comes in all the same.
+            limit = None if adopted else self._max_connections
+            return await self._come_in(transaction, guest, group_id, context, ix, claims.exp, limit)
 
-        principal = await self._pool.transaction(work)
-        return GuestLogin(principal, "", [*adopted, *await self._noted(principal)])
+        try:
+            principal = await self._pool.transaction(work)
+        except BaseException:
+            tell(adopted)
+            raise
+        return GuestLogin(principal, "", adopted)
 
     def _same(self, current: Principal | None, group_id: int, guest: GuestRecord | None) -> None:
         if current is None:
@@ -188,10 +197,9 @@ class Sessions:
 
         async def work(transaction: Transaction) -> Principal:
             record = guest or await people.new_anonymous(transaction, token)
-            return await self._come_in(transaction, record, group_id, context, ix, None)
+            return await self._come_in(transaction, record, group_id, context, ix, None, self._max_connections)
 
-        principal = await self._pool.transaction(work)
-        return GuestLogin(principal, token, await self._noted(principal))
+        return GuestLogin(await self._pool.transaction(work), token, [])
 
     async def _come_in(
         self,
@@ -201,12 +209,13 @@ class Sessions:
         context: str | None,
         ix: str,
         expires_at: int | None,
+        limit: int | None,
     ) -> Principal:
         if guest.banned:
             raise errors.GuestBanned()
         gid = guest.person.id
         conversation_id = await people.open_conversation(transaction, group_id, gid, context)
-        await self._begin(transaction, Session(ix, Role.GUEST, gid, group_id))
+        await self._begin(transaction, Session(ix, Role.GUEST, gid, group_id), limit)
         return Principal(guest.person, group_id, conversation_id, expires_at)
 
     async def _group(self, claims: GuestClaims | None, wanted: int | None) -> int:
@@ -224,83 +233,13 @@ class Sessions:
             raise errors.GuestGroupBanned()
         return group_id
 
-    async def _adopt(
-        self, anonymous: GuestRecord, known: GuestRecord | None, external_id: str, group_id: int, ix: str
-    ) -> list[Event]:
-        """An anonymous guest turned out to be a customer (2.2): the conversation goes along where it can."""
-        gid = anonymous.person.id
-        topics = [guest_topic(group, gid) for group in await people.groups_of_guest(self._pool, gid)]
-        expelled = [Expelled(topic, CHANGED_ACCOUNT, "you are a customer now", but_not=ix) for topic in topics]
-        if known is None:
-
-            async def become(transaction: Transaction) -> None:
-                await people.become_customer(transaction, gid, external_id)
-                await people.revoke_tokens(transaction, gid)
-
-            await self._pool.transaction(become)
-            return list(expelled)
-        theirs = await history.of_guest(self._pool, group_id, gid)
-        events: list[Event] = []
-        if theirs is not None:
-            if await history.of_guest(self._pool, group_id, known.person.id) is None:
-                events = await self._move(theirs, known)
-            else:
-                events = await self._assignment.end(group_id, [theirs.id], "ended_by_guest")
-        await people.revoke_tokens(self._pool, gid)
-        return [*events, *expelled]
-
-    async def _move(self, theirs: Conversation, customer: GuestRecord) -> list[Event]:
-        """Give a conversation to the customer; for the desk the old guest's ends and the customer's arrives."""
-
-        async def first(transaction: Transaction) -> None:
-            await people.move_conversation(transaction, theirs.id, customer.person.id)
-
-        events = await self._assignment.drain(theirs.group_id, first)
-        entry = (await history.by_ids(self._pool, [theirs.id]))[theirs.id]
-        old = replace(theirs, state=ENDED, admin_id=None, queued_at=None, ended_at=entry.last_time)
-        if theirs.admin_id is not None and entry.admin_id is not None:
-            recs = await history.messages(self._pool, entry, newest=True, limit=RECENT)
-            standing = await self._standing(entry)
-            handover = Handover(None, entry.admin_id, None, entry.last_time)
-            events += [
-                GuestNoted(old, theirs.admin_id),
-                ServiceChanged(entry, standing, None, recs, handover),
-            ]
-        elif theirs.state == QUEUED:
-            events += [GuestNoted(old, None), GroupChanged(entry.group_id, conversations=frozenset([entry.id]))]
-        return events
-
-    async def _noted(self, guest: Principal) -> list[Event]:
-        """Colleagues see that the guest is here, with another context, name or profile."""
-        entry = await history.of_guest(self._pool, guest.group_id, guest.person.id)
-        if entry is None:
-            return []
-        return noted(entry)
-
     async def welcome(self, guest: Principal) -> Welcome:
         """The rest of the reply to 21000."""
         entry = await history.of_guest(self._pool, guest.group_id, guest.person.id)
         if entry is None:
             raise errors.LoginAgain()
         recs = await history.messages(self._pool, entry, newest=True, limit=RECENT)
-        return Welcome(entry, await self._standing(entry), recs)
-
-    async def _standing(self, entry: Conversation) -> Standing:
-        if entry.state == SERVING and entry.admin_id is not None:
-            persons = await people.persons(self._pool, [entry.admin_id])
-            return Standing(SERVING, persons.get(entry.admin_id), None)
-        if entry.state == QUEUED:
-            return Standing(QUEUED, None, await history.queue_place(self._pool, entry.group_id, entry.gid))
-        return Standing(entry.state, None, None)
-
-    async def guest(self, guest: Principal) -> None:
-        """At a refresh: whether the guest may still be here.
-
-        :raises LoginAgain: banned, or the group is.
-        """
-        record = await people.guest_by_id(self._pool, guest.person.id)
-        if record is None or record.banned or (await people.groups(self._pool)).get(guest.group_id, True):
-            raise errors.LoginAgain()
+        return Welcome(entry, await standing(self._pool, entry), recs)
 
     # Leaving.
 
@@ -326,10 +265,12 @@ class Sessions:
             del self._owed[ix]
         return events
 
-    async def forget_anonymous(self, guest: Principal) -> list[Event]:
-        """21020 of an anonymous guest: the token is revoked, the service ends, other tabs have to go."""
-
-        async def first(transaction: Transaction) -> None:
-            await people.revoke_tokens(transaction, guest.person.id)
-
-        return await self._assignment.leave(guest, first)
+    async def forget_anonymous(self, guest: Principal, ix: str) -> list[Event]:
+        """21020 of an anonymous guest: the token is revoked, all services end, other tabs have to go."""
+        gid = guest.person.id
+        await people.revoke_tokens(self._pool, gid)
+        events: list[Event] = []
+        for group_id, conversation_id in await people.conversations_of_guest(self._pool, gid):
+            events += await self._assignment.end(group_id, [conversation_id], "ended_by_guest")
+            events.append(Expelled(guest_topic(group_id, gid), REVOKED, "logged out", but_not=ix))
+        return events

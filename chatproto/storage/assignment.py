@@ -13,7 +13,7 @@ import orjson
 
 from chatproto.domain.model import ENDED, QUEUED, SERVING, Conversation, Message, Person, Role
 from chatproto.domain.routing import Board, Desk, Thread
-from chatproto.storage import history
+from chatproto.storage import history, people
 from chatproto.storage.journal import Draft, Outcome, append
 from chatproto.storage.pool import Pool, Transaction
 
@@ -113,14 +113,16 @@ class AssignmentStore:
                    EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
                            AND s.group_id = a.group_id AND s.ended_at IS NULL),
                    EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
-                           AND s.group_id = a.group_id AND s.ended_at > %s),
+                           AND s.group_id = a.group_id AND s.ended_at > %(since)s)
+                       OR coalesce((SELECT min(n.started_at) FROM node n WHERE n.lease_until > now_ms())
+                                   > %(since)s, false),
                    a.suspended, a.capacity,
                    (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving'
                     AND c.group_id = a.group_id),
                    a.last_assigned_at
-            FROM admin a WHERE a.group_id = %s
+            FROM admin a WHERE a.group_id = %(group)s
             """,
-            (now - self._grace, group_id),
+            {"since": now - self._grace, "group": group_id},
         )
         threads = await transaction.fetch(
             """
@@ -141,13 +143,10 @@ class AssignmentStore:
             """,
             {"group": group_id, "gid": scope.gid, "ids": list(scope.conversations), "admin": scope.of_admin},
         )
-        return Board(
-            group_id,
-            now,
-            banned,
-            {id_: Desk(Person(Role.ADMIN, id_, name, avatar), *rest) for id_, name, avatar, *rest in desks},
-            {row[0]: Thread(*row) for row in threads},
-        )
+        found = {row[0]: Thread(*row) for row in threads}
+        home = {id_: Desk(Person(Role.ADMIN, id_, name, avatar), *rest) for id_, name, avatar, *rest in desks}
+        moved = {thread.admin_id for thread in found.values() if thread.admin_id is not None} - home.keys()
+        return Board(group_id, now, banned, home, found, await people.persons(transaction, sorted(moved)))
 
     async def _apply(self, transaction: Transaction, board: Board, before: dict[int, Thread]) -> list[Change]:
         different = [thread for thread in board.threads.values() if thread != before[thread.id]]
@@ -172,6 +171,7 @@ class AssignmentStore:
         await transaction.fetch(
             """
             UPDATE conversation c SET state = d.state, admin_id = d.admin_id, last_admin_id = d.last_admin_id,
+                last_served_by = coalesce(d.admin_id, c.last_served_by),
                 away = d.away, queue_rank = d.queue_rank, queued_at = d.queued_at, reason = d.reason,
                 ended_at = CASE WHEN d.state <> 'ended' THEN NULL WHEN d.step = 1 THEN %s ELSE c.ended_at END,
                 rev = c.rev + d.step, step_rev = CASE WHEN d.step = 1 THEN c.rev + 1 ELSE c.step_rev END

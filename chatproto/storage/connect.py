@@ -161,8 +161,9 @@ async def keep(
     while True:
         try:
             link = await connect()
-        except StorageError as error:
-            _log.debug("no connection to the database: {why}", why=error)
+        except StorageError:
+            # Whoever had links has said that the database is lost; every try would say it again.
+            pass
         else:
             gone: Deferred[None] = Deferred()
             born = clock.seconds()

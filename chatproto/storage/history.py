@@ -74,7 +74,7 @@ async def desk_list(
         (SELECT id, 0 AS part FROM conversation WHERE admin_id = %s AND group_id = %s AND state = 'serving')
         UNION ALL (SELECT id, 1 FROM conversation WHERE group_id = %s AND state = 'queued'
                    ORDER BY queue_rank, queued_at, id LIMIT %s)
-        UNION ALL (SELECT id, 2 FROM conversation WHERE last_admin_id = %s AND state = 'ended'
+        UNION ALL (SELECT id, 2 FROM conversation WHERE last_served_by = %s AND state = 'ended'
                    AND group_id = %s ORDER BY ended_at DESC LIMIT %s)
         """,
         (admin_id, group_id, group_id, limit + 1, admin_id, group_id, limit + 1),
@@ -96,7 +96,7 @@ async def desk_page(
             "coalesce(last_message_at, created_at) DESC, id DESC",
             [admin_id, group_id],
         ),
-        "ended": ("last_admin_id = %s AND group_id = %s", "ended_at DESC, id DESC", [admin_id, group_id]),
+        "ended": ("last_served_by = %s AND group_id = %s", "ended_at DESC, id DESC", [admin_id, group_id]),
     }
     where, order, params = whose[state]
     rows = await reader.fetch(
@@ -143,14 +143,14 @@ async def messages(
     return kept[::-1] if newest else kept
 
 
-async def queue_order(reader: Reader, group_id: int) -> list[tuple[int, int]]:
-    """(gid, queued_at) of who waits, the head first."""
+async def queue_order(reader: Reader, group_id: int) -> list[tuple[int, int, int]]:
+    """(conversation_id, gid, queued_at) of who waits, the head first."""
     rows = await reader.fetch(
-        "SELECT guest_id, queued_at FROM conversation WHERE group_id = %s AND state = 'queued'"
+        "SELECT id, guest_id, queued_at FROM conversation WHERE group_id = %s AND state = 'queued'"
         " ORDER BY queue_rank, queued_at, id",
         (group_id,),
     )
-    return [(gid, queued_at) for gid, queued_at in rows]
+    return [(conversation_id, gid, queued_at) for conversation_id, gid, queued_at in rows]
 
 
 async def changed_revs(reader: Reader, revs: dict[int, int]) -> dict[int, int]:
@@ -181,16 +181,6 @@ async def last_transfer(reader: Reader, conversation_id: int) -> Handover | None
         (conversation_id,),
     )
     return Handover(*rows[0]) if rows else None
-
-
-async def known_cmid(reader: Reader, group_id: int, gid: int, role: Role, person_id: int, cmid: str) -> bool:
-    """Whether this sender used *cmid* in this conversation before."""
-    rows = await reader.fetch(
-        "SELECT 1 FROM conversation c JOIN message m ON m.conversation_id = c.id"
-        " WHERE c.group_id = %s AND c.guest_id = %s AND m.sender_type = %s AND m.sender_id = %s AND m.cmid = %s",
-        (group_id, gid, int(role), person_id, "c" + cmid),
-    )
-    return bool(rows)
 
 
 async def queue_place(reader: Reader, group_id: int, gid: int) -> QueuePlace | None:

@@ -29,7 +29,7 @@ APPEND = (
 )
 LOCK = "SELECT id FROM conversation WHERE group_id = %s AND guest_id = %s FOR NO KEY UPDATE"
 
-STORED, DUP, CLASH, OTHER, MISSING, BUSY = "stored", "dup", "clash", "other", "missing", "busy"
+STORED, DUP, CLASH, OTHER, MISSING, BUSY, NEW = "stored", "dup", "clash", "other", "missing", "busy", "new"
 
 RETRY_AFTER = 0.05
 """Seconds between two tries of a batch that the database could not take."""
@@ -43,6 +43,7 @@ Thread = tuple[int, int]
 class Draft(NamedTuple):
     """A message on its way into the journal.
 
+    :ivar file_type: None where nothing is to be stored, only to be asked whether the cmid is known.
     :ivar body: the JSON text of ``msg``.
     :ivar cmid: the client's, or None.
     """
@@ -50,7 +51,7 @@ class Draft(NamedTuple):
     group_id: int
     gid: int
     sender: Person
-    file_type: int
+    file_type: int | None
     body: str
     cmid: str | None
 
@@ -62,8 +63,8 @@ class Draft(NamedTuple):
 class Outcome(NamedTuple):
     """What became of a draft; the fields of ``append_messages``.
 
-    ``kind`` is stored, dup, clash, other or missing. *state* and *admin_id* are those of the conversation at
-    that moment; *rev* and the unread counts are with this message.
+    ``kind`` is stored, dup, clash, other, missing, or new for what only asked. *state* and *admin_id* are those of
+    the conversation at that moment; *rev* and the unread counts are with this message.
     """
 
     kind: str

@@ -165,10 +165,10 @@ async def set_context(reader: Reader, conversation_id: int, context: str) -> Non
     await reader.fetch("UPDATE conversation SET context = %s WHERE id = %s", (context, conversation_id))
 
 
-async def groups_of_guest(reader: Reader, gid: int) -> list[int]:
-    """The groups that the guest has a conversation with."""
-    rows = await reader.fetch("SELECT group_id FROM conversation WHERE guest_id = %s", (gid,))
-    return [group_id for (group_id,) in rows]
+async def conversations_of_guest(reader: Reader, gid: int) -> list[tuple[int, int]]:
+    """(group_id, conversation_id) of all that the guest has."""
+    rows = await reader.fetch("SELECT group_id, id FROM conversation WHERE guest_id = %s ORDER BY id", (gid,))
+    return [(group_id, conversation_id) for group_id, conversation_id in rows]
 
 
 async def move_conversation(reader: Reader, conversation_id: int, gid: int) -> None:

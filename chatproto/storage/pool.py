@@ -266,7 +266,6 @@ class Pool:
             return
         if link in self._idle:
             self._idle.remove(link)
-        _log.debug("a connection of {name} was lost: {why}", name=self._name, why=why)
         if not self._links and not self._closing:
             self._outage = True
             _log.warn("database lost ({name}): {why}", name=self._name, why=why)

@@ -122,22 +122,29 @@ async def give_up_dead(reader: Reader) -> list[tuple[int, int]]:
 
 
 async def lost_admins(reader: Reader, grace: int) -> list[tuple[int, int]]:
-    """(group_id, admin_id) of who has been without a connection for *grace* ms and still has guests or a suspension."""
+    """(group_id, admin_id) of who has been without a connection for *grace* ms and still has guests or a suspension.
+
+    After a restart of all nodes the time counts from there. A banned group is left as it is.
+    """
     rows = await reader.fetch(
         """
         SELECT w.group_id, w.admin_id FROM (
             SELECT group_id, admin_id FROM conversation WHERE state = 'serving' AND NOT away
             UNION SELECT group_id, id FROM admin WHERE suspended) w
         WHERE NOT EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = w.admin_id
-                          AND (s.ended_at IS NULL OR s.ended_at > now_ms() - %s))
+                          AND (s.ended_at IS NULL OR s.ended_at > now_ms() - %(grace)s))
+        AND (SELECT g.status = 'active' FROM service_group g WHERE g.id = w.group_id)
+        AND NOT coalesce((SELECT min(n.started_at) FROM node n WHERE n.lease_until > now_ms())
+                         > now_ms() - %(grace)s, false)
         """,
-        (grace,),
+        {"grace": grace},
     )
     return [(group_id, admin_id) for group_id, admin_id in rows]
 
 
 _IDLE = """
     c.state = 'serving'
+    AND (SELECT g.status = 'active' FROM service_group g WHERE g.id = c.group_id)
     AND greatest(c.last_message_at, (SELECT s.started_at FROM service s
         WHERE s.conversation_id = c.id AND s.ended_at IS NULL)) < now_ms() - %(idle)s
     AND NOT EXISTS (SELECT FROM message m WHERE m.conversation_id = c.id AND m.seq = c.last_seq AND m.sender_type = 1

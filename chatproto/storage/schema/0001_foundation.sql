@@ -59,6 +59,7 @@ CREATE TABLE conversation (
     state text NOT NULL DEFAULT 'new' CHECK (state IN ('new', 'queued', 'serving', 'ended')),
     admin_id bigint REFERENCES admin,
     last_admin_id bigint REFERENCES admin,          -- who served or wrote last
+    last_served_by bigint REFERENCES admin,
     away boolean NOT NULL DEFAULT false,            -- the admin was lost: routed anew when the guest writes
     reason text NOT NULL DEFAULT 'started',         -- of the last change of state or admin
     rev bigint NOT NULL DEFAULT 0,                  -- rises by one with every message, change of state and read mark
@@ -81,7 +82,7 @@ CREATE TABLE conversation (
 -- Partial, and on no column that a message moves: updates by messages stay HOT.
 CREATE INDEX conversation_serving ON conversation (admin_id) WHERE state = 'serving';
 CREATE INDEX conversation_queued ON conversation (group_id, queue_rank, queued_at, id) WHERE state = 'queued';
-CREATE INDEX conversation_ended ON conversation (last_admin_id, ended_at) WHERE state = 'ended';
+CREATE INDEX conversation_ended ON conversation (last_served_by, ended_at) WHERE state = 'ended';
 CREATE INDEX conversation_by_guest ON conversation (guest_id);
 
 -- No foreign key to conversation: append_messages alone inserts, and holds its row; nothing deletes one.
@@ -150,7 +151,8 @@ CREATE INDEX session_unsettled ON session (ended_at) WHERE ended_at IS NOT NULL 
 
 -- Group commit: stores a batch of drafts (docs/architecture.md, *Journal*) and says of each what became of it:
 -- stored · dup (same cmid, same content) · clash (same cmid, other content) · busy (row locked elsewhere)
--- · other (the assignment decides: nobody or somebody else serves) · missing (no such guest in the group, or banned).
+-- · other (the assignment decides: nobody or somebody else serves) · missing (no such guest in the group, or banned)
+-- · new (a draft without file_type only asks whether its cmid is known: it is not).
 -- Drafts are [{o: place, g: group, q: gid, t: sender_type, s: sender_id, f: file_type, m: cmid, b: body}]; no cmid twice.
 -- `forced` stores whatever the state is: the caller holds the group's lock and has decided.
 -- The locks are taken in a statement of their own, so that the next one reads what is younger than they are.
@@ -174,9 +176,10 @@ BEGIN
     RETURN QUERY
     WITH draft AS MATERIALIZED (
         SELECT d.*, c.*, known.seq AS known_seq, known.created_at AS known_at,
-               CASE WHEN c.id IS NULL THEN 'missing'
+               CASE WHEN c.id IS NULL THEN CASE WHEN d.f IS NULL THEN 'new' ELSE 'missing' END
                     WHEN known.seq IS NOT NULL
                         THEN CASE WHEN known.file_type = d.f AND known.body = d.b THEN 'dup' ELSE 'clash' END
+                    WHEN d.f IS NULL THEN 'new'
                     WHEN c.banned THEN 'missing'
                     WHEN locked IS NULL OR NOT c.id = ANY (locked) THEN 'busy'
                     WHEN forced OR c.state = 'queued' AND d.t = 1
@@ -243,11 +246,11 @@ BEGIN
                CASE WHEN c.id IS NULL THEN 'missing'
                     WHEN locked IS NULL OR NOT c.id = ANY (locked) THEN 'busy'
                     WHEN d.t = 3 AND NOT coalesce(c.state = 'serving' AND c.admin_id = d.s
-                                                  OR c.state = 'ended' AND c.last_admin_id = d.s, false) THEN 'denied'
+                                                  OR c.state = 'ended' AND c.last_served_by = d.s, false) THEN 'denied'
                     ELSE 'same' END AS outcome
         FROM jsonb_to_recordset(batch) AS d (o integer, g bigint, q bigint, t smallint, s bigint, r bigint)
         LEFT JOIN LATERAL (
-            SELECT v.id, v.state, v.admin_id, v.last_admin_id, v.last_seq, v.rev, v.admin_read_seq, v.guest_read_seq,
+            SELECT v.id, v.state, v.admin_id, v.last_served_by, v.last_seq, v.rev, v.admin_read_seq, v.guest_read_seq,
                    v.admin_unread, v.guest_unread
             FROM conversation v WHERE v.group_id = d.g AND v.guest_id = d.q LIMIT 1) c ON true
     ), wanted AS (
