@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from chatproto.connection.admission import Admission
 from chatproto.connection.state import ConnectionState
 from chatproto.errors import TooManyRequests
 
@@ -51,12 +52,13 @@ class Newcomers:
         self._seen: OrderedDict[str, deque[float]] = OrderedDict()
 
     def admit(self, address: str) -> None:
-        """Count one.
+        """Count one; IPv6 addresses count by their network, as connections do.
 
         :raises TooManyRequests: the address has made too many.
         """
         if not self._most:
             return
+        address = Admission.key(address)
         now = self._seconds()
         seen = self._seen.setdefault(address, deque())
         self._seen.move_to_end(address)
