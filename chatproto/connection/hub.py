@@ -117,7 +117,13 @@ class Hub:
             self._write(connection, notice)
             return
         known = connection.knows.get(conversation_id)
-        if known is None:
+        if known is not None and notice.rev == known.rev + 1 and notice.follow is Follow.KEEP:
+            # What is next: nearly all there is.
+            connection.knows[conversation_id] = Known(notice.rev, notice.last_seq or known.last_seq)
+            self._write(connection, notice)
+            if connection.early:
+                self._hand_early(connection, conversation_id)
+        elif known is None:
             left = connection.left.get(conversation_id, 0) if connection.left else 0
             if notice.rev > left:
                 self._advance(connection, conversation_id, notice)
@@ -132,12 +138,9 @@ class Hub:
 
     def _advance(self, connection: ConnectionState, conversation_id: int, notice: Notice) -> None:
         self._write(connection, notice)
-        follow = notice.follow
-        if follow is Follow.BEGIN or (follow is Follow.KEEP and conversation_id in connection.knows):
-            known = connection.knows.get(conversation_id)
-            last_seq = max(notice.last_seq, known.last_seq) if known else notice.last_seq
-            connection.knows[conversation_id] = Known(notice.rev, last_seq)
-        elif follow is Follow.END:
+        if notice.follow is Follow.BEGIN:
+            connection.knows[conversation_id] = Known(notice.rev, notice.last_seq)
+        elif notice.follow is Follow.END:
             self._forget(connection, conversation_id, notice.rev)
 
     def _forget(self, connection: ConnectionState, conversation_id: int, rev: int) -> None:
