@@ -43,6 +43,9 @@ class Certificates:
                 file.open("rb").close()
             except OSError as error:
                 raise StartError(f"cannot read {file}: {error.strerror}") from None
+        for path in (self._key, self._chain):
+            if path.exists() and not path.is_file():
+                raise StartError(f"TLS: {path} is not a plain file")
         context = CertificateOptions().getContext()
         asked = []
 

@@ -254,6 +254,9 @@ class Dispatch:
             connection.link.close(error.close_code, error.reason)
             return
         if not isinstance(error, errors.ChatError):
+            if work.answered and isinstance(error, errors.StorageError):
+                # That it took too long stands in the log, with the id that the client was told.
+                return
             error = self._internal(result, work)
         self._answer(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
 

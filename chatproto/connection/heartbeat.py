@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from chatproto.connection.state import ConnectionState, Phase
+from chatproto.errors import StorageError
 
 if TYPE_CHECKING:
     from chatproto.config import Config
@@ -172,6 +173,8 @@ class Heartbeat:
         async def logged() -> None:
             try:
                 await job.work()
+            except StorageError as error:
+                self._log.warn("{job} failed: {error}", job=job.name, error=str(error))
             except Exception:
                 self._log.failure("{job} failed", job=job.name)
 

@@ -20,6 +20,7 @@ What is decided here beyond protocol.md:
 
 from __future__ import annotations
 
+import errno
 import hmac
 import math
 import os
@@ -44,6 +45,7 @@ LIFE_WITHOUT_IAT = 24 * 3600
 
 _MAX_DEPTH = 32
 _MAX_EXTERNAL_ID = 64
+_LONGEST_KEY = 1 << 16  # bytes
 _MIN_SECRET = 32
 _MIN_RSA = 2048
 _MAX_ID = 2**63 - 1
@@ -387,7 +389,7 @@ def read_shop_keys(settings: KeySettings, server_secret: bytes) -> tuple[bytes, 
     keys = []
     for path in (*settings.jwt_secret_files, *settings.jwt_public_key_files):
         try:
-            key = _without_newline(path.read_bytes())
+            key = _without_newline(_read(path)[0])
             _prepare(key, settings.jwt_algorithm)
         except OSError as error:
             raise StartError(f"cannot read the key file {path}: {error.strerror}") from error
@@ -407,9 +409,8 @@ def load_server_secret(path: Path) -> bytes:
     try:
         if not path.exists():
             _make_secret(path)
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            secret = _without_newline(file.read())
+        text, mode = _read(path)
+        secret = _without_newline(text)
     except OSError as error:
         raise StartError(f"cannot make or read the server's secret {path}: {error.strerror}") from error
     if mode & 0o077:
@@ -438,6 +439,15 @@ def _make_secret(path: Path) -> None:
             os.close(directory)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """The text of a small plain file, and its mode; a FIFO or a device would block the whole process."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        return file.read(_LONGEST_KEY), stat.S_IMODE(status.st_mode)
 
 
 def _without_newline(text: bytes) -> bytes:

@@ -14,12 +14,14 @@ from chatproto.domain.model import (
     Standing,
     guest_topic,
 )
+from chatproto.errors import StorageError
 from chatproto.services.assignment import Assignment
 from chatproto.storage import history, people
 from chatproto.storage.people import GuestRecord
 from chatproto.storage.pool import Pool, Transaction
 
 CHANGED_ACCOUNT = 4000
+UNIQUE_VIOLATION = "23505"
 RECENT = 20
 """Messages that the admin of a guest is shown with the customer."""
 
@@ -40,15 +42,14 @@ class Adoption:
         """
         gid = anonymous.person.id
         held = await people.conversations_of_guest(self._pool, gid)
-        events: list[Event] = []
         if known is None:
-
-            async def become(transaction: Transaction) -> None:
-                await people.become_customer(transaction, gid, external_id)
-                await people.revoke_tokens(transaction, gid)
-
-            await self._pool.transaction(become)
-        else:
+            became = await self._become(gid, external_id)
+            known = await people.guest_by_external_id(self._pool, external_id)
+            if known is None or (not became and known.person.id == gid):
+                # Somebody else's tab was faster with this guest_token, which is bad by now.
+                return []
+        events: list[Event] = []
+        if known.person.id != gid:
             for group_id, conversation_id in held:
                 if await history.of_guest(self._pool, group_id, known.person.id) is None:
                     events += await self._move(conversation_id, known)
@@ -60,6 +61,22 @@ class Adoption:
             for group_id, _ in held
         ]
         return events
+
+    async def _become(self, gid: int, external_id: str) -> bool:
+        """Whether the guest is the customer now; not, when the customer came into being meanwhile."""
+
+        async def work(transaction: Transaction) -> bool:
+            became = await people.become_customer(transaction, gid, external_id)
+            if became:
+                await people.revoke_tokens(transaction, gid)
+            return became
+
+        try:
+            return await self._pool.repeated(work)
+        except StorageError as error:
+            if error.sqlstate != UNIQUE_VIOLATION:
+                raise
+            return False
 
     async def _move(self, conversation_id: int, customer: GuestRecord) -> list[Event]:
         """Give a conversation to the customer; for the desk the old guest's ends and the customer's arrives."""

@@ -123,7 +123,10 @@ class Messaging:
         return await history.of_guest(self._pool, group_id, gid)
 
     async def page(self, conversation: Conversation, page_index: int, page_size: int) -> tuple[list[Message], bool]:
-        """One page of 32100, page 1 the newest; and whether older ones follow."""
+        """One page of 32100, page 1 the newest; and whether older ones follow.
+
+        Pages are arithmetic on seq, so that a client can jump: they are whole, whatever their bytes.
+        """
         before = conversation.last_seq - (page_index - 1) * page_size + 1
         after = max(before - page_size - 1, 0)
         if before <= 1:

@@ -174,7 +174,7 @@ class Sessions:
             return await self._come_in(transaction, guest, group_id, context, ix, claims.exp, limit)
 
         try:
-            principal = await self._pool.transaction(work)
+            principal = await self._pool.repeated(work)
         except BaseException:
             tell(adopted)
             raise

@@ -101,7 +101,7 @@ class AssignmentStore:
             appended = await append(transaction, draft) if draft is not None else None
             return Decision(result, board, changes, appended)
 
-        return await self._pool.transaction(work)
+        return await self._pool.repeated(work)
 
     async def _read(self, transaction: Transaction, group_id: int, scope: Scope) -> Board:
         [(now, banned)] = await transaction.fetch(

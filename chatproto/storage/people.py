@@ -133,9 +133,15 @@ async def save_customer(
     return _guest(*row)
 
 
-async def become_customer(reader: Reader, gid: int, external_id: str) -> None:
-    """An anonymous guest turns out to be a customer not known yet: same gid."""
-    await reader.fetch("UPDATE guest SET external_id = %s WHERE id = %s", (external_id, gid))
+async def become_customer(reader: Reader, gid: int, external_id: str) -> bool:
+    """An anonymous guest turns out to be a customer not known yet: same gid. False: is a customer by now.
+
+    :raises StorageError: sqlstate 23505: the customer is known by now.
+    """
+    rows = await reader.fetch(
+        "UPDATE guest SET external_id = %s WHERE id = %s AND external_id IS NULL RETURNING id", (external_id, gid)
+    )
+    return bool(rows)
 
 
 async def new_anonymous(reader: Reader, token: str) -> GuestRecord:

@@ -27,6 +27,10 @@ T = TypeVar("T")
 _log = Logger()
 
 
+GIVEN_UP = ("40001", "40P01")
+"""serialization_failure, deadlock_detected (PostgreSQL, Appendix A)."""
+
+
 class _Waiting:
     """Who waits for a link: a statement, or (without one) a transaction."""
 
@@ -127,6 +131,18 @@ class Pool:
         else:
             answer = self._wait(sql, params)
         return await answer
+
+    async def repeated(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """As :meth:`transaction`, and once more when PostgreSQL gave it up for the sake of another (a deadlock).
+
+        :param work: may run twice; the first time without any effect in the database.
+        """
+        try:
+            return await self.transaction(work)
+        except StorageError as error:
+            if error.sqlstate not in GIVEN_UP:
+                raise
+            return await self.transaction(work)
 
     async def transaction(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run ``work`` in one READ COMMITTED transaction, and commit it.
