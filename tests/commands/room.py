@@ -259,7 +259,7 @@ class RoomCase(DatabaseTestCase):
         server = ChatServer(configured(self, self.dsn, **changes), reactor, died=self.fail)
         await server.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(server.stop()))
-        server.services.wall = self.wall
+        server.services.wall = server.hub._wall = self.wall
         return server
 
     def wall(self) -> float:

@@ -65,9 +65,9 @@ class DeskCase(RoomCase):
             """
             WITH people AS (INSERT INTO guest (name) SELECT 'g' || n FROM generate_series(1, %(n)s) AS n RETURNING id)
             INSERT INTO conversation
-                (group_id, guest_id, state, admin_id, last_admin_id, queue_rank, queued_at, ended_at)
+                (group_id, guest_id, state, admin_id, last_admin_id, last_served_by, queue_rank, queued_at, ended_at)
             SELECT %(group)s, id, %(state)s, CASE WHEN %(state)s = 'serving' THEN %(admin)s::bigint END,
-                   %(admin)s::bigint, CASE WHEN %(state)s = 'queued' THEN 1 END,
+                   %(admin)s::bigint, %(admin)s::bigint, CASE WHEN %(state)s = 'queued' THEN 1 END,
                    CASE WHEN %(state)s = 'queued' THEN id END, CASE WHEN %(state)s = 'ended' THEN id END
             FROM people RETURNING guest_id
             """,
@@ -334,6 +334,28 @@ class MarkReadTests(DeskCase):
         code = await bob.refused(32200, gid=self.al.gid, group_id=self.group)
         self.assertEqual(code, (-9994, {}))
 
+    async def test_only_delivered(self) -> None:
+        """Who wrote to an ended guest has not served: the list and the marks stay with the one who did."""
+        bob = await self.admin(name="Bob")
+        await self.ann.ok(32060, gid=self.al.gid)
+        await bob.ok(32300, gid=self.al.gid, msg="by the way")
+        code = await bob.refused(32200, gid=self.al.gid, group_id=self.group)
+        self.assertEqual(code, (-9994, {}))
+        self.assertEqual((await self.read())["read_seq"], 2)
+        for client, expected in ((self.ann, {str(self.al.gid)}), (bob, set())):
+            self.assertEqual((await client.ok(32000))["guest_list"].keys(), expected)
+            self.assertEqual((await client.ok(32000, state="ended"))["guest_list"].keys(), expected)
+
+    async def test_served_after_another(self) -> None:
+        """Whoever served last is who got the guest last, whatever others wrote before and after."""
+        bob = await self.admin(name="Bob")
+        await self.ann.ok(32400, gid=self.al.gid, aix=bob.admin_id)
+        await bob.ok(32060, gid=self.al.gid)
+        await self.ann.ok(32300, gid=self.al.gid, msg="by the way")
+        code = await self.ann.refused(32200, gid=self.al.gid, group_id=self.group)
+        self.assertEqual(code, (-9994, {}))
+        self.assertEqual((await self.read(bob))["read_seq"], 2)
+
     async def test_errors(self) -> None:
         """-32201, -32202, malformed, and -9994 for whoever does not serve the guest."""
         for missing in MISSING:
@@ -487,6 +509,27 @@ class SendTests(DeskCase):
         bob = await self.admin(name="Bob")
         await self.ann.ok(32400, gid=self.al.gid, aix=bob.admin_id)
         self.assertEqual(await self.refusal(cmid="m", msg="ho"), (-32307, {}))
+
+    async def test_clash_with_one_under_way(self) -> None:
+        """-32307 also when the first is sent right before, and is not stored yet."""
+        for n, other in enumerate(({}, {"msg": "x" * 5001}, {"msg": "hi", "file_type": 9})):
+            cmid = f"m{n}"
+            first = self.ann.send(32300, gid=self.al.gid, msg="hi", cmid=cmid)
+            second = self.ann.send(32300, gid=self.al.gid, cmid=cmid, **other)
+            codes = [(await self.ann.reply(request_id))["code"] for request_id in (first, second)]
+            self.assertEqual(codes, [200, -32307], other)
+        await self.ann.ok(32060, gid=self.al.gid)
+        first = self.ann.send(32300, gid=self.al.gid, msg="hi", cmid="late")
+        second = self.ann.send(32300, gid=self.al.gid, cmid="late")
+        codes = [(await self.ann.reply(request_id))["code"] for request_id in (first, second)]
+        self.assertEqual(codes, [200, -32307])
+
+    async def test_wrong_and_new(self) -> None:
+        """What is wrong is said where the cmid is new, and the cmid is free afterwards."""
+        self.assertEqual(await self.refusal(cmid="m", msg=None), (-32302, {}))
+        self.assertEqual(await self.refusal(cmid="m", file_type=9), (-32303, {}))
+        self.assertEqual(await self.refusal(cmid="m", gid=10**15, msg=None), (-32302, {}))
+        self.assertNotIn("dup", await self.send(cmid="m"))
 
     async def test_cmids_apart(self) -> None:
         """A cmid belongs to one sender in one conversation; without one, nothing is a repeat; "" is none."""

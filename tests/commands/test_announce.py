@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.bus.notice import Follow, Notice
 from chatproto.commands import render
 from chatproto.commands.announce import Announcer, notices
+from chatproto.commands.news import EVERY, News
 from chatproto.domain.events import (
     Event,
     Expelled,
@@ -29,6 +31,7 @@ from chatproto.domain.model import (
     group_topic,
     guest_topic,
 )
+from chatproto.services.catchup import GroupView
 from chatproto.wire.codes import GIVEN_PUSHES
 from tests.commands.samples import ANN, BOB, GID, GROUP, TALK, conversation, message, pushes, read
 
@@ -212,22 +215,46 @@ class Others(Case):
 
 
 class Announcing(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.published: list[list[Notice]] = []
+        self.looks: list[tuple[int, set[int], set[int]]] = []
+        self.queue: list[tuple[int, int, int]] = []
+        self.announce = Announcer(self.publish, News(self.read, self.publish, self.clock))
+
+    def publish(self, found: Sequence[Notice]) -> None:
+        if found:
+            self.published.append(list(found))
+
+    async def read(
+        self, group_id: int, conversations: Collection[int], admins: Collection[int], queued: Collection[int] | None
+    ) -> GroupView:
+        self.looks.append((group_id, set(conversations), set(admins)))
+        return GroupView(0, {}, {}, self.queue, 0)
+
     def test_commit(self) -> None:
         """All of a commit goes to the bus at once and in order; what groups are told goes to the news."""
-        published: list[list[str]] = []
-        marked: list[GroupChanged] = []
-
-        def publish(found: Sequence[Notice]) -> None:
-            published.append([notice.topic for notice in found])
-
-        announce = Announcer(publish, marked.append)
         group = GroupChanged(GROUP, frozenset([ANN.id]), queue=True)
         taken = ServiceChanged(conversation(), Standing(SERVING, ANN, None), None, [], Handover(None, ANN.id, None, 9))
         stored = MessageStored(TALK, 41, SERVING, ANN.id, message(26, ANN), 0, 1, "phone")
-        announce([taken, group, stored, Expelled(GUEST_S, 4001, "banned")])
-        self.assertEqual(published, [[ANN_S, GUEST_S, ANN_S, GUEST_S, GUEST_S]])
-        self.assertEqual(marked, [group])
-        announce([])
-        announce([group])
-        self.assertEqual(len(published), 1)
-        self.assertEqual(marked, [group, group])
+        self.announce([taken, group, stored, Expelled(GUEST_S, 4001, "banned")])
+        told = [[notice.topic for notice in found] for found in self.published]
+        self.assertEqual(told, [[ANN_S, GUEST_S, ANN_S, GUEST_S, GUEST_S]])
+        self.clock.advance(0)
+        self.assertEqual(self.looks, [(GROUP, set(), {ANN.id})])
+        self.announce([])
+        self.announce([group])
+        self.clock.advance(EVERY)
+        self.assertEqual(len(self.published), 1)
+        self.assertEqual(self.looks, [(GROUP, set(), {ANN.id})] * 2)
+
+    def test_place(self) -> None:
+        """The place in the queue comes with 22099 and is not repeated by 22098."""
+        entry = conversation(state=QUEUED, admin_id=None, queued_at=5, reason="started")
+        waits = ServiceChanged(entry, Standing(QUEUED, None, QueuePlace(1, 1, 0)), None)
+        self.queue = [(TALK, GID, 0)]
+        self.announce([waits, GroupChanged(GROUP, conversations=frozenset([TALK]), queue=True)])
+        self.clock.advance(0)
+        self.assertEqual(self.looks, [(GROUP, {TALK}, set())])
+        numbers = [number for found in self.published for notice in found for number, _, _ in pushes(notice)]
+        self.assertEqual(numbers, [22099, 32098])

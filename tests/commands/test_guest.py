@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from chatproto.errors import StorageError
+from chatproto.storage import history
 from tests.commands.room import GUEST_ADMIN, GUEST_ENTRY, QUEUE, STANDING, Client, RoomCase
 
 HOUR = 3_600_000
@@ -12,6 +14,11 @@ HOUR = 3_600_000
 
 def seqs(data: dict[str, Any]) -> list[int]:
     return sorted(int(seq) for seq in data["recs"])
+
+
+async def away(*_: Any) -> Any:
+    """Stands where something is read, while the database is away."""
+    raise StorageError("away")
 
 
 class GuestCase(RoomCase):
@@ -115,8 +122,7 @@ class EndTests(GuestCase):
         """Who waits leaves the queue; the others move up."""
         behind = await self.guest()
         await self.al.ok(22000)
-        await behind.ok(22000)
-        await behind.push(22098)
+        self.assertEqual((await behind.ok(22000))["queue"]["position"], 2)
         await self.al.ok(22060)
         told = await behind.push(22098)
         self.assertEqual(told, {"queue": {"position": 1, "waiting": 1, "admins_online": 0}})
@@ -302,6 +308,31 @@ class SendTests(GuestCase):
         await self.al.ok(22060)
         self.assertEqual(await self.refusal(cmid="m", msg="ho"), (-22307, {}))
 
+    async def test_clash_with_one_under_way(self) -> None:
+        """-22307 also when the first is sent right before and not stored yet, or starts the service."""
+        await self.admin()
+        for n, other in enumerate(({}, {"msg": "hi", "file_type": 9}, {"msg": "x" * 5001})):
+            first = self.al.send(22300, msg="hi", cmid=f"m{n}")
+            second = self.al.send(22300, cmid=f"m{n}", **other)
+            codes = [(await self.al.reply(request_id))["code"] for request_id in (first, second)]
+            self.assertEqual(codes, [200, -22307], other)
+        self.assertEqual((await self.al.ok(22100))["last_seq"], 3)
+
+    async def test_wrong_and_new(self) -> None:
+        """What is wrong is said where the cmid is new; it starts no service, and the cmid is free afterwards."""
+        self.assertEqual(await self.refusal(cmid="m", msg=None), (-22302, {}))
+        self.assertEqual(await self.refusal(cmid="m", file_type=9), (-22303, {}))
+        self.assertEqual((await self.guest("al")).welcome["state"], "new")
+        self.assertNotIn("dup", await self.send(cmid="m"))
+
+    async def test_place_unknown(self) -> None:
+        """Where the place cannot be read, the message of who waits stands all the same."""
+        await self.send()
+        self.patch(history, "queue_place", away)
+        data = await self.send(cmid="m")
+        self.assertEqual((data["state"], data["queue"], data["message_info"]["seq"]), ("queued", None, 2))
+        self.assertEqual((await self.send(cmid="m"))["dup"], True)
+
     async def test_order(self) -> None:
         """What is sent without waiting, the first of it starting the service, keeps its order."""
         ann = await self.admin()
@@ -337,6 +368,16 @@ class ContextTests(GuestCase):
         entry = await ann.push(32099)
         self.assertFields(entry, GUEST_ENTRY)
         self.assertEqual((entry["gid"], entry["context"]), (self.al.gid, context))
+
+    async def test_not_read_again(self) -> None:
+        """A context that stands is no failure because it cannot be told; it shows with the next step."""
+        ann = await self.served()
+        read = history.of_guest
+        self.patch(history, "of_guest", away)
+        self.assertEqual(await self.al.ok(22600, context={"title": "x"}), {})
+        self.patch(history, "of_guest", read)
+        await self.al.ok(22060)
+        self.assertEqual((await ann.push(32099, state="ended"))["context"], {"title": "x"})
 
     async def test_waiting(self) -> None:
         """While the guest waits, all admins of the group see it."""
@@ -449,9 +490,12 @@ class ToldTests(GuestCase):
         self.assertFields(told, {"queue"})
         self.assertFields(told["queue"], QUEUE)
         await third.ok(22000)
-        await third.push(22098, queue={"position": 3, "waiting": 3, "admins_online": 0})
+        await third.push(22099, queue={"position": 3, "waiting": 3, "admins_online": 0})
+        await second.push(22098, queue={"position": 2, "waiting": 3, "admins_online": 0})
         ann = await self.admin(capacity=0)
-        await third.push(22098, queue={"position": 3, "waiting": 3, "admins_online": 1})
+        # Their own first places came with 22099, and are not told again.
+        told = await third.push(22098)
+        self.assertEqual(told, {"queue": {"position": 3, "waiting": 3, "admins_online": 1}})
         await ann.ok(32500, status=1)
         await self.sql("UPDATE admin SET capacity = 1")
         await ann.ok(32020)
@@ -492,6 +536,10 @@ class ToldTests(GuestCase):
         later = await self.guest("later")
         await later.ok(22000)
         await self.sql("UPDATE session SET ended_at = ended_at - 46000 WHERE person_type = 3")
+        await self.rounds()
+        # The server has just started: the time counts from there.
+        self.assertNotIn(22099, self.al.numbers())
+        await self.sql("UPDATE node SET started_at = started_at - 46000")
         await self.rounds()
         told = await self.al.push(22099)
         self.assertEqual((told["state"], told["reason"], told["queue"]["position"]), ("queued", "admin_lost", 1))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,7 +11,16 @@ from chatproto.bus.notice import Follow, Notice
 from chatproto.commands import render
 from chatproto.commands.news import EVERY, PLACES_EVERY, News
 from chatproto.domain.events import GroupChanged
-from chatproto.domain.model import ENDED, QUEUED, Admin, Conversation, admin_topic, group_topic, guest_topic
+from chatproto.domain.model import (
+    ENDED,
+    QUEUED,
+    Admin,
+    Conversation,
+    QueuePlace,
+    admin_topic,
+    group_topic,
+    guest_topic,
+)
 from chatproto.errors import StorageError
 from chatproto.services.catchup import GroupView
 from tests.commands.samples import ANN, BOB, GROUP, TALK, conversation, desk, pushes, read
@@ -23,8 +32,9 @@ NOW = 1_700_000_100_000
 class Shop:
     """A group as the database has it; what stands here is what the news read.
 
-    :ivar queue: (gid, queued_at) from the head.
+    :ivar queue: (gid, queued_at) from the head; a guest's conversation has the id ``gid + 1000``.
     :ivar asked: (conversation ids, admin ids) of each look.
+    :ivar queued: which conversations waited when it was told last, as each look said.
     :ivar fails: errors to raise, one a look.
     :ivar gate: where set, a look waits for it.
     """
@@ -35,16 +45,24 @@ class Shop:
         self.admins: dict[int, Admin] = {}
         self.admins_online = 1
         self.asked: list[tuple[list[int], list[int]]] = []
+        self.queued: list[set[int] | None] = []
         self.fails: list[Exception] = []
         self.gate: Deferred[None] | None = None
 
-    async def read(self, group_id: int, conversations: Sequence[int], admins: Sequence[int]) -> GroupView:
-        self.asked.append((list(conversations), list(admins)))
+    async def read(
+        self,
+        group_id: int,
+        conversations: Collection[int],
+        admins: Collection[int],
+        queued: Collection[int] | None,
+    ) -> GroupView:
+        self.asked.append((sorted(conversations), sorted(admins)))
+        self.queued.append(None if queued is None else set(queued))
         view = GroupView(
             NOW,
-            {id_: self.conversations[id_] for id_ in conversations},
-            {aix: self.admins[aix] for aix in admins},
-            list(self.queue),
+            {id_: self.conversations[id_] for id_ in sorted(conversations)},
+            {aix: self.admins[aix] for aix in sorted(admins)},
+            [(gid + 1000, gid, queued_at) for gid, queued_at in self.queue],
             self.admins_online,
         )
         if self.gate is not None:
@@ -300,6 +318,50 @@ class Changes(NewsCase):
         self.mark(queue=True)
         self.passes(5)
         self.assertEqual([data for _, number, data in self.told() if number == 32098][0]["longest_wait_ms"], 1)
+
+    def test_what_waited(self) -> None:
+        """Each look is told who waited at the one before, so that it finds who came and went; the first knows nothing.
+
+        A look that failed has told nobody.
+        """
+        for queue in ([(31, NOW - 9), (32, NOW - 8)], [(32, NOW - 8)], []):
+            self.shop.queue = queue
+            self.mark(queue=True)
+            self.passes(EVERY)
+        self.shop.fails = [StorageError("away")]
+        self.shop.queue = [(33, NOW)]
+        self.mark(queue=True)
+        self.passes(EVERY * 2)
+        self.assertEqual(self.shop.queued, [None, {1031, 1032}, {1032}, set(), set()])
+
+    def test_told_with_the_state(self) -> None:
+        """A place that came with 22099 is not told again with 22098; another one is."""
+        self.shop.queue = [(31, NOW - 9), (32, NOW - 8)]
+        self.news.placed(GROUP, 32, QueuePlace(2, 2, 1))
+        self.mark(queue=True)
+        self.passes(5)
+        self.assertEqual([topic for topic, number, _ in self.told() if number == 22098], [guest_topic(GROUP, 31)])
+        self.news.placed(4, 31, QueuePlace(1, 1, 1))
+        self.news.placed(GROUP, 31, QueuePlace(1, 2, 1))
+        self.mark(queue=True)
+        self.passes(5)
+        self.assertEqual(self.told(), [])
+        self.shop.queue = [(32, NOW - 8)]
+        self.mark(queue=True)
+        self.passes(5)
+        self.assertEqual([topic for topic, number, _ in self.told() if number == 22098], [guest_topic(GROUP, 32)])
+
+    def test_told_while_waiting(self) -> None:
+        """So is one that came while 22098 had to wait for its three seconds."""
+        self.shop.queue = [(31, NOW - 9)]
+        self.mark(queue=True)
+        self.passes(1)
+        self.told()
+        self.shop.queue = [(31, NOW - 9), (32, NOW)]
+        self.news.placed(GROUP, 32, QueuePlace(2, 2, 1))
+        self.mark(queue=True)
+        self.passes(5)
+        self.assertEqual([topic for topic, number, _ in self.told() if number == 22098], [guest_topic(GROUP, 31)])
 
     def test_back_again(self) -> None:
         """Who left the queue and comes back is told the place again."""

@@ -87,7 +87,7 @@ class DispatchCase(SynchronousTestCase):
         self.announced: list[tuple[Event, list[int]]] = []
         self.departures = Departures()
         self.bus = LocalBus()
-        self.hub = Hub(self.bus, self.clock, self._catch, self._compare)
+        self.hub = Hub(self.bus, self.clock, self._catch, self._compare, lambda: self.wall + self.clock.seconds())
         self.logged: list[LogEvent] = []
         observer: Any = self.logged.append
         globalLogPublisher.addObserver(observer)
@@ -660,6 +660,16 @@ class FailureTests(DispatchCase):
         self.runs[-1].fail(errors.StorageError("it broke", applied=None))
         self.assertEqual(set(client.one()["data"]), {"trace_id"})
 
+    def test_true_all_the_same(self) -> None:
+        """What a command did before it failed is told to those whom it concerns."""
+        client = self.guest()
+        client.ask(START, n=1)
+        self.runs[0].call.tell([EVENT])
+        self.assertEqual(self.announced, [(EVENT, [0])])
+        self.runs[0].fail(errors.StorageError("away"))
+        self.assertEqual(client.codes(), [-9995])
+        self.assertEqual(len(self.announced), 1)
+
     def test_goes_on_after_a_failure(self) -> None:
         """One failed request does not stop the connection."""
         client = self.guest()
@@ -903,6 +913,15 @@ class ExpiryTests(DispatchCase):
         client.say(b'{"call_type": 0}')
         self.assertEqual(client.codes(), [-9999, 200])
         self.assertIsNone(client.link.closed)
+
+    def test_pushes_stop_at_once(self) -> None:
+        """Pushes stop with the moment, not with the next look at the connections."""
+        client = self.guest(gid=3, exp=1_000_010)
+        self.clock.advance(9.99)
+        self.tell("guest:1:3", n=1)
+        self.clock.advance(0.01)
+        self.tell("guest:1:3", n=2)
+        self.assertEqual([frame["data"] for frame in client.frames()], [{"n": 1}])
 
     def test_expires_while_waiting(self) -> None:
         """A command whose turn comes after the token is over is not done."""

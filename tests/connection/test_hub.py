@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -73,9 +74,10 @@ class Database:
 class HubCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
+        self.wall = 1_700_000_000.0
         self.bus = LocalBus()
         self.database = Database()
-        self.hub = Hub(self.bus, self.clock, self.database.catch, self.database.compare)
+        self.hub = Hub(self.bus, self.clock, self.database.catch, self.database.compare, lambda: self.wall)
 
     def come(
         self,
@@ -141,7 +143,7 @@ class Topics(HubCase):
     def test_leaving(self) -> None:
         """Who has left gets nothing; the other connection of the same person does."""
         bus = SlowBus()
-        hub = Hub(bus, self.clock, self.database.catch, self.database.compare)
+        hub = Hub(bus, self.clock, self.database.catch, self.database.compare, lambda: self.wall)
         links = []
         for ix in ("a", "b"):
             connection, link = connect(ix)
@@ -197,14 +199,31 @@ class Topics(HubCase):
         self.assertEqual(self.told(gus), ["22099"])
 
     def test_silent(self) -> None:
-        """After the token expired, or while closing, no push goes out."""
-        connection, link = self.come(ANN)
-        connection.mute = True
+        """After the token expired, to the moment, no push goes out; nor while closing."""
+        connection, link = self.come(replace(ANN, expires_at=1_700_000_010))
+        self.wall += 9.999
+        self.tell(ANN.topic, "just before")
+        self.assertEqual(self.told(link), ["just before"])
+        self.wall = 1_700_000_010.0
         self.tell(ANN.topic, "x")
-        connection.mute = False
+        self.hub.gap(connection)
+        self.assertEqual(self.told(link), [])
+        connection.principal = replace(ANN, expires_at=1_700_000_020)
+        self.tell(ANN.topic, "renewed")
+        self.assertEqual(self.told(link), ["renewed"])
         connection.phase = Phase.CLOSING
         self.tell(ANN.topic, "x")
         self.assertEqual(self.told(link), [])
+
+    def test_expired_others(self) -> None:
+        """One whose token expired does not silence the others; anonymous guests have none that could."""
+        _, phone = self.come(replace(ANN, expires_at=1_700_000_010), ix="phone")
+        _, desk = self.come(replace(ANN, expires_at=1_700_000_011), ix="desk")
+        _, gus = self.come(GUS)
+        self.wall += 10.5
+        self.tell(ANN.topic, "x")
+        self.tell(GUS.topic, "x")
+        self.assertEqual((self.told(phone), self.told(desk), self.told(gus)), ([], ["x"], ["x"]))
 
     def test_close(self) -> None:
         """Connections that have to go are closed with the code and reason, also while logging in; one may stay."""
@@ -236,7 +255,7 @@ class LoggingIn(HubCase):
     def test_subscribed_first(self) -> None:
         """The reply is not read before the bus has confirmed: in between nothing can be lost."""
         bus = SlowBus()
-        hub = Hub(bus, self.clock, self.database.catch, self.database.compare)
+        hub = Hub(bus, self.clock, self.database.catch, self.database.compare, lambda: self.wall)
         connection, link = connect()
         joining = Deferred.fromCoroutine(hub.join(connection, ANN))
         for topic in (ANN.topic, "group:3"):
