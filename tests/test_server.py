@@ -19,6 +19,9 @@ from chatproto import server as server_module
 from chatproto.embedded.directory import pid_file, servers_in
 from chatproto.errors import StartError
 from chatproto.server import ChatServer
+from chatproto.services.assignment import Assignment
+from chatproto.services.operator import Operator
+from chatproto.storage.assignment import AssignmentStore
 from chatproto.storage.pool import Transaction
 from tests.commands.room import Client, RoomCase, configured, reactor
 from tests.database import DatabaseTestCase, OwnClusterTestCase, execute, named, scratch
@@ -324,6 +327,24 @@ class TwoNodesTests(RoomCase):
         await self.other.hub.compare()
         self.assertEqual((await self.ann.push(32299, guest_read_seq=2))["read_seq"], 1)
 
+    async def test_no_marks_without_reading(self) -> None:
+        """Messages and a new state cross over without read marks; where somebody read, these come with them."""
+        await self.al.ok(22300, msg="hello")
+        await self.other.hub.compare()
+        await self.al.ok(22300, msg="more")
+        await self.other.hub.compare()
+        self.assertEqual([n for n in self.ann.numbers() if n < 33000], [32401, 32399])
+        self.al.told.clear()
+        await self.ann.ok(32300, gid=self.al.gid, msg="hi")
+        await self.ann.ok(32060, gid=self.al.gid)
+        await self.server.hub.compare()
+        self.assertEqual(self.al.numbers(), [22399, 22099])
+        await self.ann.ok(32300, gid=self.al.gid, msg="by the way")
+        await self.ann.ok(32200, gid=self.al.gid, group_id=self.group)
+        await self.server.hub.compare()
+        self.assertEqual((await self.al.push(22299))["admin_read_seq"], 4)
+        self.assertEqual(self.al.numbers(), [22399])
+
     async def test_transfer(self) -> None:
         """A transfer between nodes: the receiver gets 32401 and the note, the guest 22099, both devices 32402."""
         bob = await self.admin(name="Bob")
@@ -439,6 +460,102 @@ class ToldByTheDatabaseTests(RoomCase):
             await self.sql("SELECT pg_notify('chatproto', %s)", payload)
         await self.change("UPDATE guest SET status = 'banned'")
         await self.expelled(self.al, 4001)
+
+
+class OperatorTests(RoomCase):
+    """What the command line does: another process on the same database, whose events reach nobody."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        pool = self.server.pool
+        self.operator = Operator(pool, Assignment(AssignmentStore(pool, grace=45_000)))
+        self.second = await self.add_group("second")
+        self.ann = await self.admin(capacity=0)
+        self.bob = await self.admin(name="Bob", capacity=0)
+        self.eve = await self.admin(name="Eve", group=self.second)
+        self.al = await self.guest("al")
+        await self.eve.push(33099, aix=self.eve.admin_id)
+
+    async def waiting(self) -> None:
+        """The guest waits, and all colleagues know."""
+        await self.al.ok(22000)
+        await self.al.push(22099, state="queued")
+        for client in (self.ann, self.bob):
+            await client.push(32099, gid=self.al.gid, state="queued")
+            await client.push(32098, waiting=1)
+
+    async def served(self) -> None:
+        """Ann serves the guest, who wrote last."""
+        await self.al.ok(22300, msg="hello")
+        await self.ann.ok(32300, gid=self.al.gid, msg="hi")
+        await self.al.ok(22300, msg="?")
+        await self.al.push(22099, state="serving")
+        await self.bob.push(32099, gid=self.al.gid, state="serving")
+        await self.bob.push(32098, waiting=0)
+        self.al.told.clear()
+
+    async def assertNothingFor(self, client: Client) -> None:
+        """An admin of another group saw nothing of it: only what is done there afterwards."""
+        await client.ok(32500, status=1)
+        await client.push(33099, aix=client.admin_id, status=2)
+        self.assertEqual(client.numbers(), [])
+
+    async def test_leaves_the_queue(self) -> None:
+        """More capacity takes who waits: colleagues see the entry leave the queue, who gets the guest sees 32401."""
+        old = await self.admin(self.bob.admin_id, v=1)
+        await self.waiting()
+        await self.operator.set_capacity(self.ann.admin_id, 1)
+        self.assertHanded(await self.ann.push(32401, gid=self.al.gid))
+        await self.al.push(22099, state="serving")
+        entry = await self.bob.push(32099, gid=self.al.gid, state="serving")
+        self.assertEqual(entry["admin_id"], self.ann.admin_id)
+        await self.bob.push(32098, waiting=0)
+        await self.bob.push(33099, aix=self.ann.admin_id, capacity=1, guest_count=1)
+        await self.ann.push(33099, aix=self.ann.admin_id, capacity=1, guest_count=1)
+        self.assertEqual([f for f in self.ann.told if f["api_key"] == 32099], [])
+        self.assertEqual(old.numbers(), [])
+        await self.assertNothingFor(self.eve)
+
+    async def test_enters_the_queue(self) -> None:
+        """Whose admin is banned waits again: colleagues see the entry in the queue."""
+        await self.served()
+        await self.operator.ban_admin(self.ann.admin_id)
+        self.assertEqual((await self.ann.closing())[0], 4001)
+        await self.al.push(22099, state="queued", reason="admin_lost")
+        entry = await self.bob.push(32099, gid=self.al.gid, state="queued")
+        self.assertIsNone(entry["admin_id"])
+        await self.bob.push(32098, waiting=1)
+        await self.bob.push(33099, aix=self.ann.admin_id, status=0, guest_count=0)
+        await self.assertNothingFor(self.eve)
+
+    async def test_banned_guest(self) -> None:
+        """A banned guest hears why, is closed, and leaves the queue for all colleagues."""
+        await self.waiting()
+        await self.operator.ban_guest(self.al.gid)
+        await self.al.push(22099, state="ended", reason="banned")
+        self.assertEqual((await self.al.closing())[0], 4001)
+        for client in (self.ann, self.bob):
+            await client.push(32099, gid=self.al.gid, state="ended")
+            await client.push(32098, waiting=0)
+        await self.assertNothingFor(self.eve)
+
+    async def test_moved_admin(self) -> None:
+        """Both groups see an admin move, a third one does not; who was answered keeps the admin, and sees who it is."""
+        fay = await self.admin(name="Fay", group=await self.add_group("third"))
+        await fay.push(33099, aix=fay.admin_id)
+        await self.served()
+        await self.ann.ok(32300, gid=self.al.gid, msg="one moment")
+        await self.operator.move_admin(self.ann.admin_id, self.second)
+        self.assertEqual((await self.ann.closing())[0], 4000)
+        for client in (self.bob, self.eve):
+            await client.push(33099, aix=self.ann.admin_id, status=0, group_id=self.second)
+        standing = await self.al.ok(22000)
+        expected = {"aix": self.ann.admin_id, "name": "Ann", "avatar": "https://shop.example/Ann.png"}
+        self.assertEqual((standing["state"], standing["admin"]), ("serving", expected))
+        self.assertEqual((await self.guest("al")).welcome["admin"], expected)
+        self.assertEqual(self.al.numbers(), [22399])
+        self.assertEqual([f for f in self.eve.told if f["api_key"] != 33099], [])
+        await self.assertNothingFor(fay)
 
 
 class GivenUpTests(RoomCase):

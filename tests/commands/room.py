@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatproto.commands import news
 from chatproto.config import Config, load
 from chatproto.connection.state import ConnectionState
+from chatproto.errors import StorageError
 from chatproto.server import ChatServer
 from tests.connection.link import MemoryLink
 from tests.database import DatabaseTestCase
@@ -328,6 +329,11 @@ class RoomCase(DatabaseTestCase):
         self.assertFields(data, HANDED)
         self.assertFields(data["data"], HANDOVER)
         self.assertFields(data["guest_info"], GUEST_ENTRY)
+
+
+async def away(*_: Any, **__: Any) -> Any:
+    """Stands in the place of one statement while the database is away for it."""
+    raise StorageError("away")
 
 
 def configured(case: SynchronousTestCase, dsn: str | None, **changes: Any) -> Config:

@@ -512,7 +512,8 @@ class SendTests(DeskCase):
 
     async def test_clash_with_one_under_way(self) -> None:
         """-32307 also when the first is sent right before, and is not stored yet."""
-        for n, other in enumerate(({}, {"msg": "x" * 5001}, {"msg": "hi", "file_type": 9})):
+        others: list[dict[str, Any]] = [{}, {"msg": "x" * 5001}, {"msg": "hi", "file_type": 9}]
+        for n, other in enumerate(others):
             cmid = f"m{n}"
             first = self.ann.send(32300, gid=self.al.gid, msg="hi", cmid=cmid)
             second = self.ann.send(32300, gid=self.al.gid, cmid=cmid, **other)

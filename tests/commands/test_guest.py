@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chatproto.errors import StorageError
 from chatproto.storage import history
-from tests.commands.room import GUEST_ADMIN, GUEST_ENTRY, QUEUE, STANDING, Client, RoomCase
+from tests.commands.room import GUEST_ADMIN, GUEST_ENTRY, QUEUE, STANDING, Client, RoomCase, away
 
 HOUR = 3_600_000
 
 
 def seqs(data: dict[str, Any]) -> list[int]:
     return sorted(int(seq) for seq in data["recs"])
-
-
-async def away(*_: Any) -> Any:
-    """Stands where something is read, while the database is away."""
-    raise StorageError("away")
 
 
 class GuestCase(RoomCase):
@@ -311,7 +305,8 @@ class SendTests(GuestCase):
     async def test_clash_with_one_under_way(self) -> None:
         """-22307 also when the first is sent right before and not stored yet, or starts the service."""
         await self.admin()
-        for n, other in enumerate(({}, {"msg": "hi", "file_type": 9}, {"msg": "x" * 5001})):
+        others: list[dict[str, Any]] = [{}, {"msg": "hi", "file_type": 9}, {"msg": "x" * 5001}]
+        for n, other in enumerate(others):
             first = self.al.send(22300, msg="hi", cmid=f"m{n}")
             second = self.al.send(22300, cmid=f"m{n}", **other)
             codes = [(await self.al.reply(request_id))["code"] for request_id in (first, second)]

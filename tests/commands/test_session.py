@@ -6,6 +6,7 @@ from typing import Any
 
 import jwt
 
+from chatproto.storage import history, people
 from tests.commands.room import (
     ADMIN_ENTRY,
     DESK,
@@ -15,6 +16,7 @@ from tests.commands.room import (
     WELCOME,
     Client,
     RoomCase,
+    away,
 )
 
 DAY = 86400
@@ -170,6 +172,25 @@ class AdminLoginTests(RoomCase):
         self.assertEqual(ann.welcome["guest_list"][str(guest.gid)]["state"], "serving")
         told = await guest.push(22099, state="serving")
         self.assertEqual((told["admin"]["aix"], told["reason"]), (ann.admin_id, "assigned"))
+
+    async def test_fails_late(self) -> None:
+        """A login whose reply cannot be read has taken who waits: the guest and the colleagues are told."""
+        guest = await self.guest()
+        await guest.ok(22000)
+        bob = await self.admin(name="Bob", capacity=0)
+        id_ = await self.add_admin("Ann")
+        client = self.connect()
+        read = history.desk_list
+        self.patch(history, "desk_list", away)
+        self.assertEqual((await self.login(client, token=self.token(admin_id=id_)))[0], -9995)
+        self.patch(history, "desk_list", read)
+        told = await guest.push(22099, state="serving")
+        self.assertEqual(told["admin"]["aix"], id_)
+        await bob.push(32099, gid=guest.gid, state="serving")
+        await bob.push(33099, aix=id_, status=0, guest_count=1)
+        self.assertEqual(await client.code(33000), -9999)
+        ann = await self.admin(id_)
+        self.assertEqual(ann.welcome["guest_list"][str(guest.gid)]["state"], "serving")
 
     async def test_colleagues_are_told(self) -> None:
         """Colleagues see who comes, goes and changes the status (33099)."""
@@ -581,6 +602,23 @@ class GuestLogOutTests(RoomCase):
         await guest.ok(21020)
         await ann.push(32098, waiting=0)
 
+    async def test_anonymous_in_two_groups(self) -> None:
+        """Whoever is forgotten is forgotten everywhere: the services of all groups end, all tabs are closed."""
+        other = await self.add_group("second")
+        ann, eve = await self.admin(), await self.admin(name="Eve", group=other)
+        guest = await self.guest()
+        there = await self.guest(guest_token=guest.welcome["guest_token"], group_id=other)
+        self.assertEqual(there.gid, guest.gid)
+        for client, admin in ((guest, ann), (there, eve)):
+            await client.ok(22300, msg="hello")
+            await admin.push(32401, gid=guest.gid)
+        await guest.ok(21020)
+        self.assertEqual((await guest.closing())[0], 1000)
+        await there.push(22099, state="ended", reason="ended_by_guest")
+        self.assertEqual((await there.closing())[0], 4001)
+        for admin, group in ((ann, self.group), (eve, other)):
+            await admin.push(32099, gid=guest.gid, group_id=group, state="ended")
+
     async def test_customer(self) -> None:
         """A customer leaves with one tab; the others, and the service, stay."""
         ann = await self.admin()
@@ -661,6 +699,74 @@ class AdoptionTests(RoomCase):
         await ann.push(32099, gid=anonymous.gid, state="ended")
         await self.assertForgotten(anonymous)
         self.assertIsNone(customer.closed)
+
+    async def in_two_groups(self) -> tuple[int, Client, Client, Client, Client]:
+        """Another group, the admins of both, and the tabs of an anonymous guest whom they serve."""
+        other = await self.add_group("second")
+        ann, eve = await self.admin(), await self.admin(name="Eve", group=other)
+        here = await self.guest()
+        there = await self.guest(guest_token=here.welcome["guest_token"], group_id=other)
+        for client, admin in ((here, ann), (there, eve)):
+            await client.ok(22300, msg="hello")
+            await admin.push(32401, gid=here.gid)
+            await admin.push(32399, gid=here.gid)
+        return other, ann, eve, here, there
+
+    async def test_new_customer_of_two_groups(self) -> None:
+        """The conversations of all groups go on, and the tabs of all groups have to log in again."""
+        other, ann, eve, here, there = await self.in_two_groups()
+        customer = await self.adopt("c", here)
+        self.assertEqual((customer.gid, customer.welcome["state"]), (here.gid, "serving"))
+        await self.assertForgotten(here)
+        self.assertEqual((await there.closing())[0], 4000)
+        back = await self.guest("c", group_id=other)
+        self.assertEqual((back.gid, back.welcome["state"]), (here.gid, "serving"))
+        self.assertEqual((await eve.push(32099, gid=here.gid))["external_id"], "c")
+        self.assertNotIn(32401, eve.numbers())
+
+    async def test_known_customer_of_two_groups(self) -> None:
+        """In each group for itself: the customer's own conversation is taken, or the guest's is taken along."""
+        await self.guest("c")
+        other, ann, eve, here, there = await self.in_two_groups()
+        customer = await self.adopt("c", here)
+        self.assertNotEqual(customer.gid, here.gid)
+        self.assertEqual((customer.welcome["state"], customer.welcome["last_seq"]), ("new", 0))
+        await ann.push(32099, gid=here.gid, state="ended")
+        await eve.push(32099, gid=here.gid, state="ended")
+        self.assertEqual(sorted((await eve.push(32401, gid=customer.gid))["recs"]), ["1"])
+        await self.assertForgotten(here)
+        self.assertEqual((await there.closing())[0], 4000)
+        back = await self.guest("c", group_id=other)
+        self.assertEqual((back.gid, back.welcome["state"], back.welcome["last_seq"]), (customer.gid, "serving", 1))
+        self.assertNotIn(32401, ann.numbers())
+
+    async def test_as_many_tabs_as_there_may_be(self) -> None:
+        """The tabs that have to go do not keep the customer out."""
+        anonymous = await self.guest()
+        token = anonymous.welcome["guest_token"]
+        tabs = [anonymous] + [await self.guest(guest_token=token) for _ in range(15)]
+        customer = await self.adopt("c", anonymous)
+        self.assertEqual(customer.gid, anonymous.gid)
+        for tab in tabs:
+            self.assertEqual((await tab.closing())[0], 4000)
+
+    async def test_fails_late(self) -> None:
+        """A login that fails after the anonymous service ended: the desk and the tabs are told all the same."""
+        ann = await self.admin()
+        await self.guest("c")
+        for module, name in ((history, "messages"), (people, "save_customer")):
+            anonymous = await self.guest()
+            await anonymous.ok(22300, msg="hello")
+            await ann.push(32401, gid=anonymous.gid)
+            login = {"token": self.token(sub="c"), "guest_token": anonymous.welcome["guest_token"]}
+            client, works = self.connect(), getattr(module, name)
+            self.patch(module, name, away)
+            code = await client.code(21000, call_type=1, group_id=self.group, **login)
+            self.patch(module, name, works)
+            self.assertEqual(code, -9995, name)
+            await ann.push(32099, gid=anonymous.gid, state="ended")
+            await self.assertForgotten(anonymous)
+            self.assertEqual(await client.code(22000), -9999)
 
     async def test_waiting(self) -> None:
         """Who waits keeps the place."""

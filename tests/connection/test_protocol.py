@@ -17,6 +17,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
@@ -419,6 +420,19 @@ class CloseTests(_Connected):
         client.send(close_frame(4321, b"bye"))
         client.lose()
         self.assertEqual(self.recorder.heard, [("closed", 4321, "by the peer")])
+
+    def test_no_words_of_peers_in_the_log(self) -> None:
+        """What peers do wrong, or say at the end, fills nobody's log."""
+        logged: list[LogEvent] = []
+        observer: Any = logged.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for wrong in (b"\x83\x80abcd", b"\x81\x02hi", close_frame(1005), close_frame(4321, b"bye"), b"\xff" * 20):
+            client = self.open()
+            client.send(wrong)
+            client.lose()
+        self.assertEqual([event for event in logged if event["log_level"] is not LogLevel.debug], [])
+        self.assertEqual([event for event in logged if "bye" in (formatEvent(event) or "")], [])
 
     def test_peer_vanishes(self) -> None:
         """Without a close frame there is no code; what is asked of the link afterwards does nothing."""
