@@ -57,6 +57,7 @@ class Server:
     :param timeout: seconds that a statement, and a message in the journal, may take.
     :param time: the clock of the node's lease; the test moves it.
     :ivar live: the sessions that the node brings back, when it was given up.
+    :ivar told: what logins that failed had done already.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Server:
         self.messaging = Messaging(self.journal, self.marks, self.assignment, self.pool)
         self.time = time or Clock()
         self.live: list[Session] = []
+        self.told: list[Event] = []
         self.came_back = 0
         self.node = Node(
             self.pool,
@@ -118,8 +120,8 @@ class Server:
     async def admin_in(self, admin: Principal, ix: str | None = None) -> tuple[str, list[Event]]:
         """Log an admin in on a new connection; returns its ``ix``, and what happened."""
         ix = ix or f"ix{next(_numbers)}"
-        _, events = await self.sessions.admin_login(admin_claims(admin.person.id), ix)
-        return ix, events
+        principal = await self.sessions.admin(admin_claims(admin.person.id))
+        return ix, await self.sessions.admin_login(principal, ix)
 
     async def guest_in(
         self,
@@ -133,7 +135,7 @@ class Server:
     ) -> GuestLogin:
         """Log a guest in; anonymous where nothing else is said."""
         ix = ix or f"ix{next(_numbers)}"
-        return await self.sessions.guest_login(claims, token, group_id, context, ix, current)
+        return await self.sessions.guest_login(claims, token, group_id, context, ix, current, self.told.extend)
 
     async def guest(self, group_id: int, **kind: Any) -> Principal:
         """A new guest of the group, logged in."""

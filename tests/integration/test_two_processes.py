@@ -241,6 +241,7 @@ class PresenceTests(ClusterTestCase):
             await server.node.look_after_cluster()
         self.assertEqual(self.state(unanswered), ("serving", ann.person.id))
         self.query("UPDATE session SET ended_at = ended_at - %s", GRACE)
+        self.query("UPDATE node SET started_at = started_at - %s", GRACE)
         await server.node.look_after_cluster()
         self.assertEqual((self.state(unanswered), self.column(silent, "away")), (("queued", None), True))
 

@@ -102,16 +102,33 @@ class GroupTests(CatchUpTestCase):
         """The news of a group: what changed of conversations and admins, the whole queue, who is on line."""
         ann, bob = await self.on_duty(capacity=0), self.admin("Bob")
         first, second = await self.customer(), await self.customer()
-        view = await self.catch_up.group(self.group, [second.conversation_id or 0], [bob.person.id])
+        view = await self.catch_up.group(self.group, [second.conversation_id or 0], [bob.person.id], None)
         self.assertEqual([entry.gid for entry in view.conversations.values()], [second.person.id])
         self.assertEqual([admin.person for admin in view.admins.values()], [bob.person])
-        self.assertEqual([gid for gid, _ in view.queue], [first.person.id, second.person.id])
-        self.assertEqual([since for _, since in view.queue], [self.column(g, "queued_at") for g in (first, second)])
+        expected = [(g.conversation_id, g.person.id, self.column(g, "queued_at")) for g in (first, second)]
+        self.assertEqual(list(view.queue), expected)
         self.assertEqual(view.admins_online, 1)
         self.assertGreaterEqual(view.now, self.column(second, "queued_at"))
-        empty = await self.catch_up.group(new_group(self.dsn, "another"), [], [])
+        empty = await self.catch_up.group(new_group(self.dsn, "another"), [], [], None)
         self.assertEqual((empty.conversations, empty.admins, list(empty.queue), empty.admins_online), ({}, {}, [], 0))
         self.assertNotEqual(ann, bob)
+
+    async def test_queue_changed_elsewhere(self) -> None:
+        """Whoever entered or left the queue since the last look is shown, although nothing was said of them."""
+        stays, leaves = await self.customer(), await self.customer()
+        before = [guest.conversation_id or 0 for guest in (stays, leaves)]
+        self.assertEqual((await self.catch_up.group(self.group, [], [], before)).conversations, {})
+        other = await self.serve(name="other")
+        await other.assignment.end_by_guest(leaves)
+        enters = await other.guest(self.group)
+        await other.assignment.start(enters)
+        view = await self.catch_up.group(self.group, [], [], before)
+        states = {entry.gid: entry.state for entry in view.conversations.values()}
+        self.assertEqual(states, {leaves.person.id: "ended", enters.person.id: "queued"})
+        self.assertEqual([gid for _, gid, _ in view.queue], [stays.person.id, enters.person.id])
+        marked = await self.catch_up.group(self.group, [stays.conversation_id or 0], [], before)
+        self.assertEqual(set(marked.conversations), {*view.conversations, stays.conversation_id})
+        self.assertEqual((await self.catch_up.group(self.group, [], [], None)).conversations, {})
 
 
 class ExpelledTests(CatchUpTestCase):

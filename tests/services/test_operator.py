@@ -186,7 +186,7 @@ class AdminTests(ControlTestCase):
         later = await self.guest("ben")
         await self.control.ban_admin(banned)
         order = await history.queue_order(self.pool, self.group)
-        self.assertEqual([guest.person.id, later.person.id], [gid for gid, _ in order])
+        self.assertEqual([guest.person.id, later.person.id], [gid for _, gid, _ in order])
         self.assertEqual("admin_lost", (await self.entry(guest)).reason)
 
     async def test_unban(self) -> None:

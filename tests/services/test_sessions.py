@@ -7,13 +7,12 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 
 from chatproto import errors
-from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, ServiceChanged
-from chatproto.domain.model import OFFLINE, ONLINE, SERVING, Principal, QueuePlace, Standing, guest_topic
+from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, ServiceChanged, noted
+from chatproto.domain.model import OFFLINE, ONLINE, SERVING, Principal, QueuePlace, Standing
 from chatproto.errors import StorageError
-from chatproto.services.sessions import GuestLogin
 from chatproto.storage import people
 from tests.database import OwnClusterTestCase, execute
-from tests.worlds import GRACE, WorldTestCase, admin_claims, age, guest_claims, new_admin, new_group, run, served
+from tests.worlds import GRACE, WorldTestCase, admin_claims, age, guest_claims, new_admin, new_group, served
 
 
 class SessionsTestCase(WorldTestCase):
@@ -33,8 +32,9 @@ class AdminTests(SessionsTestCase):
         """An admin who logs in is on line, gets who waits, and colleagues see it."""
         ann = self.admin(capacity=1)
         first, second = await self.customer(), await self.customer()
-        principal, events = await self.sessions.admin_login(admin_claims(ann.person.id), "desk")
+        principal = await self.sessions.admin(admin_claims(ann.person.id))
         self.assertEqual(principal, ann)
+        events = await self.sessions.admin_login(principal, "desk")
         [change] = self.of_kind(events, ServiceChanged)
         self.assertEqual((change.entry.gid, change.entry.admin_id), (first.person.id, ann.person.id))
         [group] = self.of_kind(events, GroupChanged)
@@ -45,15 +45,15 @@ class AdminTests(SessionsTestCase):
         """Banned and unknown admins, and those of a banned group, do not come in and are not on line."""
         ann = self.admin()
         with self.assertRaises(errors.AdminBanned):
-            await self.sessions.admin_login(admin_claims(10**12), "desk")
-        self.query("UPDATE admin SET status = 'banned'")
-        with self.assertRaises(errors.AdminBanned):
-            await self.sessions.admin_login(admin_claims(ann.person.id), "desk")
-        self.query("UPDATE admin SET status = 'active'")
-        self.query("UPDATE service_group SET status = 'banned'")
-        with self.assertRaises(errors.AdminGroupBanned):
-            await self.sessions.admin_login(admin_claims(ann.person.id), "desk")
-        self.assertEqual(self.live(), set())
+            await self.sessions.admin(admin_claims(10**12))
+        for table, error in (("admin", errors.AdminBanned), ("service_group", errors.AdminGroupBanned)):
+            self.query(f"UPDATE {table} SET status = 'banned'")
+            with self.assertRaises(error):
+                await self.sessions.admin(admin_claims(ann.person.id))
+            with self.assertRaises(error):  # banned between the two steps
+                await self.sessions.admin_login(ann, "desk")
+            self.query(f"UPDATE {table} SET status = 'active'")
+        self.assertEqual(self.query("SELECT * FROM session"), [])
 
     async def test_too_many(self) -> None:
         """An admin has so many connections at most, on all nodes together; a login again is no new one."""
@@ -235,17 +235,20 @@ class GuestTests(SessionsTestCase):
     async def test_noted(self) -> None:
         """Who serves the guest, or all admins where the guest waits, see that somebody is here with a new context."""
         came = await self.server.guest_in(self.group)
-        self.assertEqual(list(came.events), [])
+
+        async def seen(**login: Any) -> list[Event]:
+            again = await self.server.guest_in(self.group, token=came.guest_token, **login)
+            self.assertEqual(list(again.events), [])
+            return noted((await self.sessions.welcome(again.principal)).entry)
+
+        self.assertEqual(await seen(), [])
         await self.server.assignment.start(came.principal)
-        again = await self.server.guest_in(self.group, token=came.guest_token, context='{"title":"b"}')
-        self.assertEqual(
-            list(again.events),
-            [GroupChanged(self.group, conversations=frozenset([came.principal.conversation_id or 0]))],
-        )
+        waiting = GroupChanged(self.group, conversations=frozenset([came.principal.conversation_id or 0]))
+        self.assertEqual(await seen(context='{"title":"b"}'), [waiting])
         ann = await self.on_duty()
-        again = await self.server.guest_in(self.group, token=came.guest_token)
-        [noted] = self.of_kind(again.events, GuestNoted)
-        self.assertEqual((noted.admin_id, noted.entry.context), (ann.person.id, '{"title":"b"}'))
+        [event] = self.of_kind(await seen(), GuestNoted)
+        self.assertEqual((event.admin_id, event.entry.context), (ann.person.id, '{"title":"b"}'))
+        self.assertTrue(event.entry.online)
 
     async def test_welcome(self) -> None:
         """The reply to a login: the newest twenty messages, who serves or the place in the queue."""
@@ -261,25 +264,55 @@ class GuestTests(SessionsTestCase):
         self.assertEqual(welcome.standing, Standing("serving", ann.person, None))
 
     async def test_refresh(self) -> None:
-        """At a refresh it is looked up again whether the guest may be here."""
-        guest = await self.guest()
-        await self.sessions.guest(guest)
-        for table in ("guest", "service_group"):
+        """At a refresh (a login on the same connection) it is looked up again whether the guest may be here."""
+        customer: dict[str, Any] = {"group_id": self.group, "claims": guest_claims("c-1"), "ix": "tab"}
+        came = await self.server.guest_in(**customer)
+        for table, error in (("guest", errors.GuestBanned), ("service_group", errors.GuestGroupBanned)):
             self.query(f"UPDATE {table} SET status = 'banned'")
-            with self.assertRaises(errors.LoginAgain):
-                await self.sessions.guest(guest)
+            with self.assertRaises(error):
+                await self.server.guest_in(**customer, current=came.principal)
             self.query(f"UPDATE {table} SET status = 'active'")
+        again = await self.server.guest_in(**customer, current=came.principal)
+        self.assertEqual(again.principal, came.principal)
 
     async def test_log_out(self) -> None:
         """An anonymous guest who logs out is forgotten: the service ends, the guest_token opens nothing."""
         came = await self.server.guest_in(self.group)
-        await self.server.assignment.start(came.principal)
-        events = await self.sessions.forget_anonymous(came.principal)
+        guest = came.principal
+        await self.server.assignment.start(guest)
+        events = await self.sessions.forget_anonymous(guest, "tab")
         [change] = self.of_kind(events, ServiceChanged)
         self.assertEqual((change.entry.state, change.entry.reason), ("ended", "ended_by_guest"))
+        self.assertEqual(self.of_kind(events, Expelled), [Expelled(guest.topic, 4001, "logged out", but_not="tab")])
         with self.assertRaises(errors.GuestTokenRevoked):
             await self.server.guest_in(self.group, token=came.guest_token)
-        self.assertEqual(await self.sessions.forget_anonymous(await self.guest()), [])
+        fresh = await self.guest()
+        told = await self.sessions.forget_anonymous(fresh, "tab")
+        self.assertEqual(told, [Expelled(fresh.topic, 4001, "logged out", but_not="tab")])
+
+    async def test_log_out_of_all_groups(self) -> None:
+        """What an anonymous guest has with another group ends too, for its admin, and the tabs there have to go."""
+        another = new_group(self.dsn, "another")
+        ann = new_admin(self.dsn, another)
+        await self.server.admin_in(ann)
+        here = await self.server.guest_in(self.group, ix="here")
+        there = await self.server.guest_in(another, token=here.guest_token, ix="there")
+        for guest in (here.principal, there.principal):
+            await self.server.say(guest)
+        events = await self.sessions.forget_anonymous(here.principal, "here")
+        told = {change.entry.group_id: change for change in self.of_kind(events, ServiceChanged)}
+        self.assertEqual(set(told), {self.group, another})
+        self.assertEqual(
+            {(change.entry.state, change.entry.reason) for change in told.values()}, {("ended", "ended_by_guest")}
+        )
+        self.assertEqual((told[self.group].was_admin_id, told[another].was_admin_id), (None, ann.person.id))
+        self.assertEqual([self.state(guest) for guest in (here.principal, there.principal)], [("ended", None)] * 2)
+        topics = [here.principal.topic, there.principal.topic]
+        expected = [Expelled(topic, 4001, "logged out", but_not="here") for topic in topics]
+        self.assertEqual(self.of_kind(events, Expelled), expected)
+        for group_id in (self.group, another):
+            with self.assertRaises(errors.GuestTokenRevoked):
+                await self.server.guest_in(group_id, token=here.guest_token)
 
     async def test_tab_closed(self) -> None:
         """A tab that is closed ends its session, and nothing else."""
@@ -287,139 +320,6 @@ class GuestTests(SessionsTestCase):
         await self.server.assignment.start(guest)
         self.assertEqual(await self.sessions.ended(guest, "tab"), [])
         self.assertEqual((self.live(), self.state(guest)), (set(), ("queued", None)))
-
-
-class AdoptionTests(SessionsTestCase):
-    """A token together with a guest_token: an anonymous guest turns out to be a customer (protocol, 2.2)."""
-
-    async def setUp(self) -> None:  # type: ignore[override]
-        await super().setUp()
-        self.anonymous = await self.server.guest_in(self.group)
-        self.before = self.anonymous.principal
-
-    async def adopt(self, external_id: str = "c-1", ix: str = "shop") -> GuestLogin:
-        claims = guest_claims(external_id, name="Lee")
-        return await self.server.guest_in(self.group, claims=claims, token=self.anonymous.guest_token, ix=ix)
-
-    async def assert_revoked(self, came: GuestLogin) -> None:
-        """The guest_token opens nothing any more, other tabs have to log in again."""
-        self.assertEqual(came.guest_token, "")
-        with self.assertRaises(errors.GuestTokenRevoked):
-            await self.server.guest_in(self.group, token=self.anonymous.guest_token)
-        [expelled] = self.of_kind(came.events, Expelled)
-        self.assertEqual((expelled.topic, expelled.code), (guest_topic(self.group, self.before.person.id), 4000))
-        self.assertEqual(expelled.but_not, "shop")
-
-    async def test_new_customer(self) -> None:
-        """A customer not known yet: the anonymous guest becomes the customer, same gid, the service goes on."""
-        ann = await self.on_duty()
-        await self.server.say(self.before, "hi")
-        came = await self.adopt()
-        self.assertEqual(came.principal.person.id, self.before.person.id)
-        self.assertEqual(came.principal.conversation_id, self.before.conversation_id)
-        self.assertEqual(self.query("SELECT external_id, name FROM guest"), [("c-1", "Lee")])
-        self.assertEqual((self.state(self.before), self.bodies(self.before)), (("serving", ann.person.id), ['"hi"']))
-        await self.assert_revoked(came)
-
-    async def test_known_without_conversation(self) -> None:
-        """A known customer new to this group: the conversation moves to the customer, the admin keeps it."""
-        customer = await self.server.guest_in(new_group(self.dsn, "another"), claims=guest_claims("c-1"))
-        ann = await self.on_duty()
-        await self.server.say(self.before, "hi")
-        came = await self.adopt()
-        gid = customer.principal.person.id
-        self.assertEqual((came.principal.person.id, came.principal.conversation_id), (gid, self.before.conversation_id))
-        self.assertEqual((self.state(self.before), self.bodies(self.before)), (("serving", ann.person.id), ['"hi"']))
-        [old] = [e for e in self.of_kind(came.events, GuestNoted) if e.entry.gid == self.before.person.id]
-        self.assertEqual((old.entry.state, old.admin_id), ("ended", ann.person.id))
-        [arrived] = self.of_kind(came.events, ServiceChanged)
-        self.assertEqual((arrived.entry.gid, arrived.entry.admin_id), (gid, ann.person.id))
-        self.assertEqual((arrived.handover.to_aix, arrived.handover.from_aix), (ann.person.id, None))
-        self.assertEqual([message.sender.id for message in arrived.recs], [gid])
-        await self.assert_revoked(came)
-        sent, _ = await self.server.say(came.principal, "here again")
-        self.assertEqual(sent.message.seq, 2)
-
-    async def test_known_and_waiting(self) -> None:
-        """The same while the guest waits: the place in the queue stays, all admins see who waits now."""
-        await self.server.guest_in(new_group(self.dsn, "another"), claims=guest_claims("c-1"))
-        await self.server.assignment.start(self.before)
-        await self.customer()
-        came = await self.adopt()
-        welcome = await self.sessions.welcome(came.principal)
-        self.assertEqual(welcome.standing.queue, QueuePlace(1, 2, 0))
-        [old] = self.of_kind(came.events, GuestNoted)
-        self.assertEqual((old.entry.gid, old.entry.state, old.admin_id), (self.before.person.id, "ended", None))
-        await self.assert_revoked(came)
-
-    async def test_known_with_conversation(self) -> None:
-        """A customer with a conversation in this group: that one is taken, the anonymous service ends."""
-        customer = await self.server.guest_in(self.group, claims=guest_claims("c-1"))
-        ann = await self.on_duty()
-        await self.server.say(self.before, "hi")
-        came = await self.adopt()
-        self.assertEqual(came.principal.person.id, customer.principal.person.id)
-        self.assertEqual(came.principal.conversation_id, customer.principal.conversation_id)
-        self.assertEqual((self.state(self.before), self.state(came.principal)), (("ended", None), ("new", None)))
-        [change] = self.of_kind(came.events, ServiceChanged)
-        self.assertEqual((change.entry.gid, change.was_admin_id), (self.before.person.id, ann.person.id))
-        await self.assert_revoked(came)
-
-    async def test_bad_guest_token(self) -> None:
-        """A bad guest_token beside a good token is ignored."""
-        claims = guest_claims("c-1")
-        came = await self.server.guest_in(self.group, claims=claims, token="x" * 43)
-        self.assertNotEqual(came.principal.person.id, self.before.person.id)
-        self.assertEqual(self.of_kind(came.events, Expelled), [])
-
-    async def test_again(self) -> None:
-        """A client that goes on sending both is the customer; nothing ends."""
-        ann = await self.on_duty()
-        await self.server.say(self.before, "hi")
-        first = await self.adopt()
-        again = await self.adopt(ix="second")
-        self.assertEqual(again.principal.person.id, first.principal.person.id)
-        self.assertEqual(self.state(self.before), ("serving", ann.person.id))
-        self.assertEqual(self.of_kind(again.events, Expelled), [])
-
-    async def test_two_tabs_at_once(self) -> None:
-        """Two tabs that say so at once are both the customer, and the service goes on."""
-        ann = await self.on_duty()
-        await self.server.say(self.before, "hi")
-        other = await self.serve(name="other")
-        claims = guest_claims("c-1")
-        logins = [
-            run(server.guest_in(self.group, claims=claims, token=self.anonymous.guest_token))
-            for server in (self.server, other)
-        ]
-        came = await gatherResults(logins)
-        self.assertEqual({login.principal.person.id for login in came}, {self.before.person.id})
-        self.assertEqual(self.state(self.before), ("serving", ann.person.id))
-
-    async def test_customer_with_a_guest_token(self) -> None:
-        """Where another tab was quicker, the guest_token is the customer's own: nothing is taken along or ended."""
-        ann = await self.on_duty()
-        await self.server.say(self.before, "hi")
-        self.query("UPDATE guest SET external_id = 'c-1' WHERE id = %s", self.before.person.id)
-        came = await self.adopt()
-        self.assertEqual(came.principal.conversation_id, self.before.conversation_id)
-        self.assertEqual(self.state(self.before), ("serving", ann.person.id))
-        self.assertEqual([type(event) for event in came.events], [GuestNoted])
-
-    async def test_banned_customer(self) -> None:
-        """A banned customer is refused, and the anonymous guest stays what it is."""
-        await self.server.guest_in(self.group, claims=guest_claims("c-1"))
-        self.query("UPDATE guest SET status = 'banned' WHERE external_id = 'c-1'")
-        with self.assertRaises(errors.GuestBanned):
-            await self.adopt()
-        again = await self.server.guest_in(self.group, token=self.anonymous.guest_token)
-        self.assertEqual(again.principal, self.before)
-
-    async def test_banned_anonymous(self) -> None:
-        """What a banned anonymous guest left does not come along."""
-        self.query("UPDATE guest SET status = 'banned'")
-        came = await self.adopt()
-        self.assertNotEqual(came.principal.person.id, self.before.person.id)
 
 
 class OutageTests(OwnClusterTestCase):

@@ -181,16 +181,6 @@ class MessageTests(WorldTestCase):
         sender = Person(Role.GUEST, gid, "", "")
         self.assertEqual(message, Message(self.group, gid, 13, sender, '{"url": "x"}', 5, "客", outcome.created_at))
 
-    async def test_known_cmid(self) -> None:
-        """Whether a cmid was used is asked for one sender in one conversation."""
-        await self.server.journal.append(guest_draft(self.lee, cmid="a"))
-        gid = self.lee.person.id
-        pool = self.server.pool
-        self.assertTrue(await history.known_cmid(pool, self.group, gid, Role.GUEST, gid, "a"))
-        self.assertFalse(await history.known_cmid(pool, self.group, gid, Role.GUEST, gid, "b"))
-        self.assertFalse(await history.known_cmid(pool, self.group, gid, Role.ADMIN, gid, "a"))
-        self.assertFalse(await history.known_cmid(pool, self.group, gid + 1, Role.GUEST, gid, "a"))
-
 
 class QueueTests(WorldTestCase):
     async def test_places(self) -> None:
@@ -202,7 +192,7 @@ class QueueTests(WorldTestCase):
         pool = self.server.pool
         places = [await history.queue_place(pool, self.group, guest.person.id) for guest in guests]
         self.assertEqual(places, [QueuePlace(2, 3, 1), QueuePlace(3, 3, 1), QueuePlace(1, 3, 1)])
-        order = [gid for gid, _ in await history.queue_order(pool, self.group)]
+        order = [gid for _, gid, _ in await history.queue_order(pool, self.group)]
         self.assertEqual(order, [guests[n].person.id for n in (2, 0, 1)])
         self.assertIsNone(await history.queue_place(pool, self.group, (await self.guest()).person.id))
         self.assertEqual(await history.queue_order(pool, new_group(self.dsn, "another")), [])

@@ -124,8 +124,12 @@ class GuestTests(WorldTestCase):
         self.assertEqual(self.query("SELECT context FROM conversation"), [('{"title":"b"}',)])
         await people.set_context(pool, first, "{}")
         self.assertEqual(self.query("SELECT context FROM conversation"), [("{}",)])
-        self.assertNotEqual(await people.open_conversation(pool, another, gid, None), first)
-        self.assertEqual(sorted(await people.groups_of_guest(pool, gid)), [self.group, another])
+        second = await people.open_conversation(pool, another, gid, None)
+        self.assertNotEqual(second, first)
+        stranger = (await people.new_anonymous(pool, "two")).person.id
+        await people.open_conversation(pool, self.group, stranger, None)
+        found = await people.conversations_of_guest(pool, gid)
+        self.assertEqual(found, [(self.group, first), (another, second)])
 
     async def test_move_conversation(self) -> None:
         """A conversation that goes to the customer keeps its messages, and the customer is who wrote them."""
