@@ -144,7 +144,6 @@ async def lost_admins(reader: Reader, grace: int) -> list[tuple[int, int]]:
 
 _IDLE = """
     c.state = 'serving'
-    AND (SELECT g.status = 'active' FROM service_group g WHERE g.id = c.group_id)
     AND greatest(c.last_message_at, (SELECT s.started_at FROM service s
         WHERE s.conversation_id = c.id AND s.ended_at IS NULL)) < now_ms() - %(idle)s
     AND NOT EXISTS (SELECT FROM message m WHERE m.conversation_id = c.id AND m.seq = c.last_seq AND m.sender_type = 1
@@ -163,7 +162,7 @@ _LEFT = """
 async def finished(
     reader: Reader, *, idle: int | None, leave: int | None, among: tuple[int, Sequence[int]] | None = None
 ) -> list[tuple[int, int]]:
-    """(group_id, conversation_id) of the services that end by themselves (2.3).
+    """(group_id, conversation_id) of the services that end by themselves (2.3); a banned group is left as it is.
 
     :param idle: milliseconds of silence after which one that is served ends, unless the guest wrote last.
     :param leave: milliseconds off line after which a guest who has written nothing leaves the queue.
@@ -178,7 +177,11 @@ async def finished(
         if among is not None:
             params.update(group=among[0], ids=list(among[1]))
             scope = "AND c.group_id = %(group)s AND c.id = ANY(%(ids)s) FOR NO KEY UPDATE"
-        rows = await reader.fetch(f"SELECT c.group_id, c.id FROM conversation c WHERE {condition} {scope}", params)
+        rows = await reader.fetch(
+            f"SELECT c.group_id, c.id FROM conversation c WHERE {condition}"
+            f" AND (SELECT g.status = 'active' FROM service_group g WHERE g.id = c.group_id) {scope}",
+            params,
+        )
         found += [(group_id, conversation_id) for group_id, conversation_id in rows]
     return found
 
