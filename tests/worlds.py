@@ -28,7 +28,7 @@ from chatproto.storage.assignment import AssignmentStore
 from chatproto.storage.journal import Draft, Journal
 from chatproto.storage.marks import ReadMarks
 from chatproto.storage.pool import Pool
-from chatproto.storage.presence import Session
+from chatproto.storage.presence import LEASE, Session
 from tests.database import DatabaseTestCase, execute
 
 GRACE, SERVICE_IDLE, QUEUE_LEAVE = 45_000, 1_800_000, 600_000
@@ -239,6 +239,10 @@ class WorldTestCase(DatabaseTestCase):
         standing, _ = await self.server.assignment.start(guest)
         self.assertEqual(standing.state, state)
         return guest
+
+    def long_up(self) -> None:
+        """Nobody counts from the start of a node any more: it was long ago, and the nodes still live."""
+        self.query("UPDATE node SET started_at = 0, lease_until = now_ms() + %s", LEASE)
 
     def state(self, guest: Principal) -> tuple[str, int | None]:
         """State and admin of a guest's conversation."""

@@ -100,6 +100,23 @@ class StartTests(AssignmentTestCase):
             await self.assignment.start(guest)
         self.assertEqual(self.state(guest), ("new", None))
 
+    async def test_served_from_another_group(self) -> None:
+        """Whose admin was moved to another group is told who that is, as long as nobody else serves."""
+        ann = await self.on_duty()
+        guest = await self.customer("serving")
+        another = new_group(self.dsn, "another")
+
+        async def move(transaction: Any) -> None:
+            await transaction.fetch("UPDATE admin SET group_id = %s WHERE id = %s", (another, ann.person.id))
+
+        await self.assignment.lose(self.group, ann.person.id, move)
+        standing, events = await self.assignment.start(guest)
+        self.assertEqual((standing, events), (Standing("serving", ann.person, None), []))
+        self.assertEqual((await self.server.sessions.welcome(guest)).standing, standing)
+        bob = await self.on_duty("Bob")
+        _, standing, _ = await self.assignment.write_as_guest(guest, guest_draft(guest))
+        self.assertEqual(standing, Standing("serving", bob.person, None))
+
     async def test_at_once(self) -> None:
         """Guests who start at once queue in some order, each with a place of its own."""
         guests = [await self.guest() for _ in range(8)]

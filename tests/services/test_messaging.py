@@ -48,6 +48,17 @@ class GuestSendTests(MessagingTestCase):
         [group] = self.of_kind(sent.events, GroupChanged)
         self.assertEqual(group.conversations, {guest.conversation_id})
 
+    async def test_queued_without_a_place(self) -> None:
+        """A message that stands is no failure because the place in the queue cannot be read; so it is for a repeat."""
+        guest = await self.customer()
+        server = await self.serve(name="hasty")
+        await server.pool.close()
+        for dup in (False, True):
+            sent, standing = await server.say(guest, "hi", "a")
+            self.assertEqual((sent.dup, sent.message.seq, standing), (dup, 1, Standing("queued", None, None)))
+            self.assertEqual([type(event) for event in sent.events], [] if dup else [MessageStored, GroupChanged])
+        self.assertEqual(self.bodies(guest), ['"hi"'])
+
     async def test_starts(self) -> None:
         """Messages without a service start one, once, and follow each other in order."""
         ann = await self.on_duty()
@@ -188,6 +199,29 @@ class RepeatTests(MessagingTestCase):
             with self.assertRaises(admins):
                 await self.messaging.send_as_admin(ann, gid, cmid, errors.SendMsgMissing(), "desk")
         self.assertEqual(len(self.bodies(guest)), 2)
+
+    async def test_bad_content_behind_a_send(self) -> None:
+        """Bad content is a clash also when the message with its cmid was sent just before and is still under way."""
+        ann = await self.on_duty()
+        guest = await self.guest()
+        sent = self.server.say(guest, "hi", "a")
+        with self.assertRaises(errors.GuestCmidClash):
+            await self.messaging.send_as_guest(guest, "a", errors.GuestMsgMissing(), "tab")
+        await sent
+        answered = self.server.answer(ann, guest, "hi", "a")
+        with self.assertRaises(errors.SendCmidClash):
+            await self.messaging.send_as_admin(ann, guest.person.id, "a", errors.SendMsgMissing(), "desk")
+        await answered
+        self.assertEqual(len(self.bodies(guest)), 2)
+
+    async def test_bad_content_to_nobody(self) -> None:
+        """Bad content to a guest of nobody is said to be bad, not whether the guest exists; it starts no service."""
+        ann, guest = await self.on_duty(), await self.guest()
+        with self.assertRaises(errors.SendMsgMissing):
+            await self.messaging.send_as_admin(ann, 10**12, "a", errors.SendMsgMissing(), "desk")
+        with self.assertRaises(errors.GuestMsgMissing):
+            await self.messaging.send_as_guest(guest, "a", errors.GuestMsgMissing(), "tab")
+        self.assertEqual((self.state(guest), self.bodies(guest)), (("new", None), []))
 
     async def test_twice_at_once_without_a_service(self) -> None:
         """A first message that is sent twice in one go starts one service and is stored once."""

@@ -96,6 +96,97 @@ class LeaseTests(NodeTestCase):
         await self.look(restarted)
         self.assertEqual(self.state(guest), ("queued", None))
 
+    async def live_on(self, seconds: int, *servers: Server) -> None:
+        """Time passes, and these nodes renew their leases."""
+        for _ in range(seconds // 5):
+            age(self.dsn, 5000)
+            for server in servers:
+                server.time.advance(5)
+                await server.node.renew()
+
+    async def lost_for_long(self) -> tuple[Principal, Principal, Principal]:
+        """An admin who has been away for longer than the grace, one guest who waits for an answer, and a silent one."""
+        ann = self.admin()
+        ix, _ = await self.server.admin_in(ann)
+        guest, silent = await self.customer("serving"), await self.customer("serving")
+        await self.server.say(guest)
+        await self.server.sessions.ended(ann, ix)
+        await self.live_on(60, self.server)
+        return ann, guest, silent
+
+    async def test_start_after_an_outage(self) -> None:
+        """While no node ran no grace was over: it counts from the start, and who comes back in it keeps everybody."""
+        ann, guest, silent = await self.lost_for_long()
+        await self.server.node.stop()
+        age(self.dsn, 10 * GRACE)
+        started = await self.serve()
+        await self.look(started)
+        await self.live_on(40, started)
+        self.assertEqual(await self.look(started), [])
+        self.assertEqual((self.state(guest), self.column(silent, "away")), (("serving", ann.person.id), False))
+        await self.live_on(10, started)
+        events = await self.look(started)
+        self.assertEqual((self.state(guest), self.column(silent, "away")), (("queued", None), True))
+        self.assertEqual(len(self.of_kind(events, ServiceChanged)), 1)
+
+    async def test_back_after_an_outage(self) -> None:
+        """Who comes back within the grace after the start keeps everybody, and the suspension."""
+        ann, guest, _ = await self.lost_for_long()
+        await self.server.assignment.suspend(ann, True)
+        await self.server.node.stop()
+        age(self.dsn, 10 * GRACE)
+        started = await self.serve()
+        await self.live_on(40, started)
+        await started.admin_in(ann)
+        await self.live_on(60, started)
+        await self.look(started)
+        self.assertEqual(self.state(guest), ("serving", ann.person.id))
+        self.assertEqual(self.query("SELECT suspended FROM admin"), [(True,)])
+
+    async def test_start_of_a_second_node(self) -> None:
+        """A node that starts beside one that lives grants no grace anew."""
+        _, guest, silent = await self.lost_for_long()
+        second = await self.serve(name="second")
+        await self.look(second)
+        self.assertEqual((self.state(guest), self.column(silent, "away")), (("queued", None), True))
+
+    async def test_restart_of_a_second_node(self) -> None:
+        """Of a node that restarts beside another, the admins have the grace from when that was noticed, once."""
+        second = await self.serve(name="second")
+        await self.live_on(60, self.server, second)
+        ann = self.admin()
+        await self.on_node(second, ann)
+        guest = await self.customer("serving")
+        await self.server.say(guest)
+        again = await self.serve(name="second")
+        await self.live_on(40, self.server, again)
+        await self.look(again)
+        self.assertEqual(self.state(guest), ("serving", ann.person.id))
+        await self.live_on(10, self.server, again)
+        await self.look(again)
+        self.assertEqual(self.state(guest), ("queued", None))
+
+    async def test_banned_group(self) -> None:
+        """A banned group stays as it is, however long nobody is there; when the ban is lifted things go on."""
+        ann, guest, silent = await self.lost_for_long()
+        left = await self.guest(ix="left")
+        await self.server.assignment.start(left)
+        await self.server.sessions.ended(left, "left")
+        await self.server.assignment.suspend(ann, True)
+        self.query("UPDATE service_group SET status = 'banned'")
+        before = self.query("SELECT * FROM conversation ORDER BY id"), self.query("SELECT suspended FROM admin")
+        self.query("UPDATE node SET started_at = 0")
+        self.query("UPDATE session SET ended_at = 0, settled = true")
+        self.query("UPDATE service SET started_at = 0")
+        self.assertEqual(await self.look(), [])
+        after = self.query("SELECT * FROM conversation ORDER BY id"), self.query("SELECT suspended FROM admin")
+        self.assertEqual(after, before)
+        self.query("UPDATE service_group SET status = 'active'")
+        await self.look()
+        states = [self.state(each)[0] for each in (guest, silent, left)]
+        self.assertEqual(states, ["queued", "ended", "ended"])
+        self.assertEqual(self.query("SELECT suspended FROM admin"), [(False,)])
+
 
 class ComeBackTests(NodeTestCase):
     async def given_up(self, server: Server) -> None:

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from chatproto import errors
 from chatproto.domain import routing
-from chatproto.domain.model import Principal
+from chatproto.domain.model import Principal, Standing
 from chatproto.domain.routing import Board, Desk
 from chatproto.errors import StorageError
 from chatproto.storage.assignment import RECENT, AssignmentStore, Scope
@@ -38,6 +38,7 @@ class BoardTests(StoreTestCase):
     async def test_desks(self) -> None:
         """A desk is connected with a live session, in grace after the last one, and has the guests it serves."""
         ann = self.admin(capacity=3)
+        self.long_up()
         desk = await self.desk(ann)
         self.assertEqual((desk.person, desk.connected, desk.in_grace, desk.load), (ann.person, False, False, 0))
         self.assertEqual((desk.capacity, desk.suspended, desk.banned, desk.last_assigned_at), (3, False, False, 0))
@@ -50,8 +51,24 @@ class BoardTests(StoreTestCase):
         desk = await self.desk(ann)
         self.assertEqual((desk.connected, desk.in_grace), (False, True))
         age(self.dsn, GRACE + 1000)
+        self.long_up()
         desk = await self.desk(ann)
         self.assertEqual((desk.connected, desk.in_grace), (False, False))
+
+    async def test_grace_from_the_start(self) -> None:
+        """After a start of all nodes everybody is in grace, counted from there; a second node changes nothing."""
+        ann = self.admin()
+        self.assertTrue((await self.desk(ann)).in_grace)
+        age(self.dsn, GRACE - 5000)
+        self.query("UPDATE node SET lease_until = now_ms() + 1000")
+        self.assertTrue((await self.desk(ann)).in_grace)
+        age(self.dsn, 5000)
+        self.query("UPDATE node SET lease_until = now_ms() + 1000")
+        self.assertFalse((await self.desk(ann)).in_grace)
+        await self.serve(name="second")
+        self.assertFalse((await self.desk(ann)).in_grace)
+        self.query("UPDATE node SET lease_until = 0 WHERE name <> 'second'")
+        self.assertTrue((await self.desk(ann)).in_grace)
 
     async def test_group(self) -> None:
         """A board is of one group, whose ban it shows; of a group that does not exist it says the same."""
@@ -78,6 +95,20 @@ class BoardTests(StoreTestCase):
 
     def gids(self, board: Board) -> set[int]:
         return {thread.gid for thread in board.threads.values()}
+
+    async def test_served_from_another_group(self) -> None:
+        """Who was moved to another group and still serves has no desk here, but a name that guests are told."""
+        ann, bob = await self.on_duty(), self.admin("Bob")
+        guest, _ = await self.customer("serving"), await self.guest()
+        scope = Scope(gid=guest.person.id)
+        self.assertEqual((await self.board(scope)).others, {})
+        another = new_group(self.dsn, "another")
+        self.query("UPDATE admin SET group_id = %s WHERE id = %s", another, ann.person.id)
+        board = await self.board(scope)
+        self.assertEqual((list(board.desks), board.others), ([bob.person.id], {ann.person.id: ann.person}))
+        [thread] = board.threads.values()
+        self.assertEqual(board.standing(thread), Standing("serving", ann.person, None))
+        self.assertEqual((await self.board()).others, {})
 
     async def test_unanswered(self) -> None:
         """A guest is unanswered since the first message after the admin's last one, within this service."""
@@ -154,6 +185,26 @@ class ApplyTests(StoreTestCase):
         )
         self.assertEqual((change.entry.rev, change.entry.step_rev), (before + 1, before + 1))
         self.assertEqual([message.seq for message in change.recs], [1])
+
+    async def test_last_served_by(self) -> None:
+        """Who served last is kept through the end and the queue, whoever writes afterwards."""
+        ann = await self.on_duty()
+        guest = await self.guest()
+        self.assertIsNone(self.column(guest, "last_served_by"))
+        await self.server.assignment.start(guest)
+        self.assertEqual(self.column(guest, "last_served_by"), ann.person.id)
+        await self.server.assignment.end_by_guest(guest)
+        bob = await self.on_duty("Bob")
+        await self.server.answer(bob, guest)
+        self.assertEqual(
+            (self.column(guest, "last_admin_id"), self.column(guest, "last_served_by")), (bob.person.id, ann.person.id)
+        )
+        for admin in (ann, bob):
+            await self.server.assignment.suspend(admin, True)
+        await self.server.assignment.start(guest)
+        self.assertEqual((self.state(guest), self.column(guest, "last_served_by")), (("queued", None), ann.person.id))
+        await self.server.assignment.take(bob, guest.person.id)
+        self.assertEqual(self.column(guest, "last_served_by"), bob.person.id)
 
     async def test_recent(self) -> None:
         """Whoever gets a guest is shown the newest messages only."""

@@ -102,6 +102,16 @@ class DeskTests(WorldTestCase):
         another = new_admin(self.dsn, new_group(self.dsn, "another"))
         self.assertEqual(await self.listed(9, another), (set(), False))
 
+    async def test_served_last(self) -> None:
+        """An ended conversation stays in the list of who served last, also when a colleague writes to the guest."""
+        bob = await self.on_duty("Bob", capacity=0)
+        for guest in self.ended:
+            await self.server.answer(bob, guest)
+        self.assertEqual(await self.listed(9), (self.gids(*self.served, *self.queue, *self.ended), False))
+        self.assertEqual(await self.paged("ended", 1, 9), (sorted(self.gids(*self.ended)), False))
+        self.assertEqual(await self.listed(9, bob), (self.gids(*self.queue), False))
+        self.assertEqual(await self.paged("ended", 1, 9, bob), ([], False))
+
     async def test_moved_admin(self) -> None:
         """An admin who was moved to another group sees no guest of the old one any more."""
         another = new_group(self.dsn, "another")

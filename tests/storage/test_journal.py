@@ -16,6 +16,11 @@ from tests.relay import Relay
 from tests.worlds import Server, WorldTestCase, draft, eventually, guest_draft, new_group, served
 
 
+def question(sender: Principal, gid: int, cmid: str) -> Draft:
+    """What stores nothing, and only asks whether *cmid* is known."""
+    return Draft(sender.group_id, gid, sender.person, None, "", cmid)
+
+
 class Stranger:
     """Somebody who locks the row of a conversation, as another process or a person with psql may."""
 
@@ -171,6 +176,34 @@ class OutcomeTests(JournalTestCase):
             self.assertEqual(outcome.kind, "other", each)
         self.assertEqual(self.query("SELECT * FROM message"), [])
 
+    async def test_asked(self) -> None:
+        """What only asks learns whether its cmid is known, whatever became of guest and service; nothing is stored."""
+        ann = await self.on_duty()
+        guest = await self.customer("serving")
+        await self.journal.append(guest_draft(guest, cmid="a"))
+        before = self.query("SELECT * FROM conversation")
+
+        async def asked(who: Principal, cmid: str, gid: int = guest.person.id) -> str:
+            return (await self.journal.append(question(who, gid, cmid))).kind
+
+        self.assertEqual([await asked(guest, cmid) for cmid in ("a", "b")], ["clash", "new"])
+        self.assertEqual(await asked(ann, "a"), "new")
+        self.assertEqual(await asked(ann, "a", 10**12), "new")
+        self.assertEqual((self.query("SELECT * FROM conversation"), self.bodies(guest)), (before, ['"hello"']))
+        await self.server.assignment.end_by_guest(guest)
+        before = self.query("SELECT * FROM conversation")
+        self.assertEqual([await asked(guest, cmid) for cmid in ("a", "b")], ["clash", "new"])
+        self.query("UPDATE guest SET status = 'banned'")
+        self.assertEqual([await asked(guest, cmid) for cmid in ("a", "b")], ["clash", "new"])
+        self.assertEqual((self.query("SELECT * FROM conversation"), self.bodies(guest)), (before, ['"hello"']))
+
+    async def test_asked_without_a_service(self) -> None:
+        """A question holds no conversation: what is written next is decided at once."""
+        guest = await self.guest()
+        self.assertEqual((await self.journal.append(question(guest, guest.person.id, "a"))).kind, "new")
+        sent, _ = await self.server.say(guest, cmid="a")
+        self.assertEqual((sent.dup, sent.message.seq), (False, 1))
+
     def test_made_cmids(self) -> None:
         """A message without a cmid gets one that no client can choose and nobody is shown."""
         made = stored_cmid(None)
@@ -208,6 +241,47 @@ class BatchTests(JournalTestCase):
         )
         self.assertEqual([(o.kind, o.seq) for o in outcomes], [("stored", 1), ("dup", 1), ("clash", 1), ("stored", 2)])
         self.assertEqual(self.bodies(guest), ['"hello"', '"next"'])
+
+    async def test_asked_in_one_batch(self) -> None:
+        """A question stands behind the message of the same cmid that was sent just before, and ahead of a later one."""
+        guest = await self.customer()
+        gid = guest.person.id
+        outcomes = await self.together(
+            guest_draft(guest, cmid="a"),
+            question(guest, gid, "a"),
+            question(guest, gid, "b"),
+            guest_draft(guest, '"next"', cmid="b"),
+            question(guest, gid, "b"),
+        )
+        self.assertEqual([o.kind for o in outcomes], ["stored", "clash", "new", "stored", "clash"])
+        self.assertEqual([outcomes[0].seq, outcomes[3].seq], [1, 2])
+        self.assertEqual(self.bodies(guest), ['"hello"', '"next"'])
+
+    async def test_asked_behind_a_held_conversation(self) -> None:
+        """A question behind a message that has to be decided waits for it, and then knows it."""
+        guest = await self.guest()
+        first = guest_draft(guest, cmid="a")
+        deciding = self.journal.append(first)
+        asked = self.journal.append(question(guest, guest.person.id, "a"))
+        self.assertEqual((await deciding).kind, "other")
+        late = [self.journal.append(question(guest, guest.person.id, cmid)) for cmid in ("a", "b")]
+        await self.journal.append(guest_draft(await self.customer()))
+        for each in (asked, *late):
+            self.assertNoResult(each)
+        await self.server.assignment.write_as_guest(guest, first)
+        self.journal.release(first.thread)
+        self.assertEqual([(await each).kind for each in (asked, *late)], ["clash", "clash", "new"])
+        self.assertEqual(self.bodies(guest), ['"hello"'])
+
+    async def test_asked_behind_what_was_not_decided(self) -> None:
+        """Where the message ahead was refused, its cmid is new."""
+        guest = await self.guest()
+        first = guest_draft(guest, cmid="a")
+        deciding = self.journal.append(first)
+        asked = self.journal.append(question(guest, guest.person.id, "a"))
+        await deciding
+        self.journal.release(first.thread)
+        self.assertEqual((await asked).kind, "new")
 
     async def test_behind_a_held_conversation(self) -> None:
         """What is written behind a message that has to be decided waits for it; others do not."""
@@ -300,6 +374,19 @@ class LockedTests(JournalTestCase):
         stranger.leave()
         self.assertEqual([sent.message.seq for sent, _ in await gatherResults(waiting)], [1, 2, 3])
         self.assertEqual(self.bodies(guest), ['"0"', '"1"', '"2"'])
+
+    async def test_asked_while_locked(self) -> None:
+        """A question is answered although the row is locked, but not before the message ahead of it is stored."""
+        guest = await self.customer()
+        gid = guest.person.id
+        stranger = self.locked(guest)
+        self.assertEqual((await self.journal.append(question(guest, gid, "a"))).kind, "new")
+        waiting = self.journal.append(guest_draft(guest, cmid="a"))
+        asked = self.journal.append(question(guest, gid, "a"))
+        await eventually(self.waiting_for_lock)
+        self.assertNoResult(asked)
+        stranger.leave()
+        self.assertEqual([(await each).kind for each in (waiting, asked)], ["stored", "clash"])
 
     async def test_repeat_while_locked(self) -> None:
         """A repeat of what is stored is answered even while the row is locked."""

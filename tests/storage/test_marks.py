@@ -74,6 +74,20 @@ class MarkTests(WorldTestCase):
         marked = await self.mark(self.ann, None)
         self.assertEqual((marked.kind, marked.admin_id), ("moved", None))
 
+    async def test_served_last(self) -> None:
+        """After the end it is who served last that marks, not who wrote last: writing to the guest gives no right."""
+        bob = await self.on_duty("Bob")
+        await self.server.assignment.end_by_guest(self.lee)
+        await self.server.answer(bob, self.lee)
+        self.assertEqual((await self.mark(bob, None)).kind, "denied")
+        self.assertEqual((await self.mark(self.ann, None)).kind, "moved")
+
+    async def test_never_served(self) -> None:
+        """Nobody has served a new guest: who wrote to such a one may not mark."""
+        guest = await self.guest()
+        await self.server.answer(self.ann, guest)
+        self.assertEqual((await self.mark(self.ann, None, gid=guest.person.id)).kind, "denied")
+
     async def test_waiting_guest(self) -> None:
         """While a guest waits no admin may mark, the guest may."""
         await self.server.assignment.suspend(self.ann, True)

@@ -148,6 +148,45 @@ class LostAdminTests(PresenceTestCase):
         self.query("UPDATE admin SET suspended = true")
         self.assertEqual(await self.lost(), [(self.group, ann.person.id)])
 
+    async def gone(self) -> Principal:
+        """An admin with a guest, who has been away for longer than the grace; the only node has stopped."""
+        ann = await self.on_duty()
+        await self.customer("serving")
+        await presence.leave(self.pool, self.server.node.id)
+        age(self.dsn, GRACE + 1000)
+        return ann
+
+    async def test_after_a_restart(self) -> None:
+        """After a start of the only node nobody is lost before the whole grace, counted from there."""
+        ann = await self.gone()
+        node = await presence.join(self.pool, "node")
+        self.assertEqual(await self.lost(), [])
+        for _ in range(4):
+            age(self.dsn, GRACE // 4 - 1000)
+            self.assertTrue(await presence.renew(self.pool, node))
+        self.assertEqual(await self.lost(), [])
+        age(self.dsn, 4000)
+        self.assertEqual(await self.lost(), [(self.group, ann.person.id)])
+
+    async def test_another_node_lives(self) -> None:
+        """A node that starts beside another one that has been up for long grants no grace anew; a dead one is none."""
+        ann = await self.gone()
+        await presence.join(self.pool, "old")
+        self.long_up()
+        await presence.join(self.pool, "new")
+        self.assertEqual(await self.lost(), [(self.group, ann.person.id)])
+        self.query("UPDATE node SET lease_until = 0 WHERE name = 'old'")
+        self.assertEqual(await self.lost(), [])
+
+    async def test_banned_group(self) -> None:
+        """In a banned group everything stays as it is, until the ban is lifted."""
+        ann = await self.gone()
+        self.query("UPDATE admin SET suspended = true")
+        self.query("UPDATE service_group SET status = 'banned'")
+        self.assertEqual(await self.lost(), [])
+        self.query("UPDATE service_group SET status = 'active'")
+        self.assertEqual(await self.lost(), [(self.group, ann.person.id)])
+
 
 class FinishedTests(PresenceTestCase):
     """Services that end by themselves."""
@@ -213,6 +252,17 @@ class FinishedTests(PresenceTestCase):
         self.assertEqual(await self.finished(lee, kim, here), set())
         age(self.dsn, 60_000)
         self.assertEqual(await self.finished(lee, kim, here), {lee.conversation_id})
+
+    async def test_banned_group(self) -> None:
+        """In a banned group no service ends and nobody leaves the queue, until the ban is lifted."""
+        await self.on_duty(capacity=1)
+        silent, left = await self.customer("serving"), await self.customer()
+        self.query("UPDATE session SET ended_at = now_ms()")
+        age(self.dsn, SERVICE_IDLE)
+        self.query("UPDATE service_group SET status = 'banned'")
+        self.assertEqual(await self.finished(silent, left), set())
+        self.query("UPDATE service_group SET status = 'active'")
+        self.assertEqual(await self.finished(silent, left), {silent.conversation_id, left.conversation_id})
 
     async def test_a_message_just_then(self) -> None:
         """A message that comes between the look and the end keeps the service open."""
