@@ -47,6 +47,7 @@ class _Group:
     queue_told: tuple[int, int | None] = (0, None)
     queued: set[int] | None = None
     places: dict[int, QueuePlace] = field(default_factory=dict)
+    placed: dict[int, QueuePlace] = field(default_factory=dict)
 
     @property
     def dirty(self) -> bool:
@@ -80,7 +81,8 @@ class News:
 
     def placed(self, group_id: int, gid: int, place: QueuePlace) -> None:
         """A guest has been told this place with another push: it is no news."""
-        self._groups.setdefault(group_id, _Group()).places[gid] = place
+        group = self._groups.setdefault(group_id, _Group())
+        group.places[gid] = group.placed[gid] = place
 
     def _schedule(self, group_id: int, group: _Group) -> None:
         if group.running or not group.dirty:
@@ -97,6 +99,7 @@ class News:
     async def _tell(self, group_id: int, group: _Group) -> None:
         conversations, admins, queue = group.conversations, group.admins, group.queue
         group.conversations, group.admins, group.queue = set(), set(), False
+        group.placed = {}
         try:
             state = await self._read(group_id, conversations, admins, group.queued)
         except StorageError:
@@ -143,6 +146,8 @@ class News:
             gid: QueuePlace(position, len(state.queue), state.admins_online)
             for position, (_, gid, _) in enumerate(state.queue, 1)
         }
+        # What was told while this was being read may be newer; the next look, which is due then, knows.
+        places |= group.placed
         if all(group.places.get(gid) == place for gid, place in places.items()):
             group.places = places
             return []

@@ -363,6 +363,30 @@ class Changes(NewsCase):
         self.passes(5)
         self.assertEqual([topic for topic, number, _ in self.told() if number == 22098], [guest_topic(GROUP, 31)])
 
+    def test_told_while_reading(self) -> None:
+        """So is one that came while the queue was being read, which may be older; then the newest counts again."""
+        for before in ([(31, NOW - 9)], [(30, NOW - 20), (31, NOW - 9), (32, NOW - 8)]):
+            self.shop.queue = before
+            gate: Deferred[None] = Deferred()
+            self.shop.gate = gate
+            self.mark(queue=True)
+            self.passes(5)
+            self.shop.queue = [(31, NOW - 9), (32, NOW - 8)]
+            self.shop.gate = None
+            self.news.placed(GROUP, 31, QueuePlace(1, 2, 1))
+            self.news.placed(GROUP, 32, QueuePlace(2, 2, 1))
+            self.mark(queue=True)
+            gate.callback(None)
+            self.passes(5)
+            self.assertEqual(
+                [topic for topic, number, _ in self.told() if number == 22098],
+                [guest_topic(GROUP, gid) for gid, _ in before if gid == 30],
+            )
+        self.shop.queue = [(32, NOW - 8)]
+        self.mark(queue=True)
+        self.passes(5)
+        self.assertEqual([topic for topic, number, _ in self.told() if number == 22098], [guest_topic(GROUP, 32)])
+
     def test_back_again(self) -> None:
         """Who left the queue and comes back is told the place again."""
         for queue in ([(31, NOW - 9)], [], [(31, NOW - 1)]):
