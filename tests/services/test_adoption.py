@@ -122,6 +122,29 @@ class AdoptionTests(WorldTestCase):
         self.assertEqual({login.principal.person.id for login in came}, {self.before.person.id})
         self.assertEqual(self.state(self.before), ("serving", ann.person.id))
 
+    async def test_two_guests_at_once(self) -> None:
+        """Two anonymous guests who turn out to be the same customer at once: one service goes on, one ends."""
+        other = await self.serve(name="other")
+        for n in range(5):
+            guests = [await self.server.guest_in(self.group) for _ in range(2)]
+            for guest in guests:
+                await self.server.say(guest.principal)
+            claims = guest_claims(f"c-{n}")
+            logins = [
+                run(server.guest_in(self.group, claims=claims, token=guest.guest_token))
+                for server, guest in zip((self.server, other), guests, strict=True)
+            ]
+            came = await gatherResults(logins)
+            [(gid, conversation_id)] = {(c.principal.person.id, c.principal.conversation_id) for c in came}
+            by_gid = {guest.principal.person.id: guest.principal for guest in guests}
+            self.assertEqual(conversation_id, by_gid[gid].conversation_id)
+            states = {guest.person.id: self.state(guest)[0] for guest in by_gid.values()}
+            [ended] = by_gid.keys() - {gid}
+            self.assertEqual(states, {gid: "queued", ended: "ended"})
+            for guest in guests:
+                with self.assertRaises(errors.GuestTokenRevoked):
+                    await self.server.guest_in(self.group, token=guest.guest_token)
+
     async def test_customer_with_a_guest_token(self) -> None:
         """Where another tab was quicker, the guest_token is the customer's own: nothing is taken along or ended."""
         ann = await self.on_duty()

@@ -106,12 +106,17 @@ class GuestTests(WorldTestCase):
         """An anonymous guest becomes the customer under the same gid; two cannot be the same customer."""
         pool = self.server.pool
         guest, other = await people.new_anonymous(pool, "one"), await people.new_anonymous(pool, "two")
-        await people.become_customer(pool, guest.person.id, "c-1")
+        self.assertTrue(await people.become_customer(pool, guest.person.id, "c-1"))
         found = await people.guest_by_external_id(pool, "c-1")
         assert found is not None
         self.assertEqual(found.person.id, guest.person.id)
-        with self.assertRaises(StorageError):
+        with self.assertRaises(StorageError) as caught:
             await people.become_customer(pool, other.person.id, "c-1")
+        self.assertEqual(caught.exception.sqlstate, "23505")
+        for external_id in ("c-1", "c-2"):
+            self.assertFalse(await people.become_customer(pool, guest.person.id, external_id))
+        self.assertEqual(await people.guest_by_external_id(pool, "c-1"), found)
+        self.assertIsNone(await people.guest_by_external_id(pool, "c-2"))
 
     async def test_conversation(self) -> None:
         """A guest has one conversation with each group; a login without context leaves the last one."""

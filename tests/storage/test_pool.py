@@ -187,6 +187,42 @@ class TransactionTests(DatabaseTestCase):
         error = await self.failing(work)
         self.assertEqual((error.sqlstate, error.applied), ("25P02", False))
 
+    async def test_deadlock(self) -> None:
+        """Of two transactions that wait for each other one is given up, and done again: both happen."""
+        await self.pool.fetch("INSERT INTO t VALUES (1), (2)")
+        pool = await started(self, self.dsn, size=2)
+        met: list[Deferred[None]] = [Deferred(), Deferred()]
+        runs = []
+
+        async def work(transaction: Transaction, mine: int) -> int:
+            runs.append(mine)
+            await transaction.fetch("SET LOCAL deadlock_timeout = '50ms'")
+            await transaction.fetch("UPDATE t SET n = n + 10 WHERE n %% 10 = %s", (mine,))
+            if not met[mine - 1].called:
+                met[mine - 1].callback(None)
+            await DeferredList(met)
+            await transaction.fetch("UPDATE t SET n = n + 10 WHERE n %% 10 = %s", (3 - mine,))
+            return mine
+
+        both = [run(pool.repeated(lambda transaction, mine=mine: work(transaction, mine))) for mine in (1, 2)]
+        self.assertEqual(await gatherResults(both), [1, 2])
+        self.assertEqual(len(runs), 3)
+        self.assertEqual(await self.pool.fetch("SELECT n FROM t ORDER BY n"), [(21,), (22,)])
+
+    async def test_given_up_twice(self) -> None:
+        """What is given up again is said to have failed, certainly; what failed for another reason is not repeated."""
+        runs = []
+
+        async def work(transaction: Transaction, sqlstate: str) -> None:
+            runs.append(sqlstate)
+            await transaction.fetch(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
+
+        for sqlstate, times in (("40001", 2), ("40P01", 2), ("23505", 1)):
+            with self.assertRaises(StorageError) as caught:
+                await self.pool.repeated(lambda transaction, sqlstate=sqlstate: work(transaction, sqlstate))
+            self.assertEqual((caught.exception.sqlstate, caught.exception.applied), (sqlstate, False))
+            self.assertEqual(runs.count(sqlstate), times)
+
     async def test_savepoint(self) -> None:
         """An error inside a savepoint costs only what came after it."""
 
