@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from operator import methodcaller
 from typing import Any
 
@@ -204,7 +205,7 @@ class TransactionTests(DatabaseTestCase):
             await transaction.fetch("UPDATE t SET n = n + 10 WHERE n %% 10 = %s", (3 - mine,))
             return mine
 
-        both = [run(pool.repeated(lambda transaction, mine=mine: work(transaction, mine))) for mine in (1, 2)]
+        both = [run(pool.repeated(partial(work, mine=mine))) for mine in (1, 2)]
         self.assertEqual(await gatherResults(both), [1, 2])
         self.assertEqual(len(runs), 3)
         self.assertEqual(await self.pool.fetch("SELECT n FROM t ORDER BY n"), [(21,), (22,)])
@@ -219,7 +220,7 @@ class TransactionTests(DatabaseTestCase):
 
         for sqlstate, times in (("40001", 2), ("40P01", 2), ("23505", 1)):
             with self.assertRaises(StorageError) as caught:
-                await self.pool.repeated(lambda transaction, sqlstate=sqlstate: work(transaction, sqlstate))
+                await self.pool.repeated(partial(work, sqlstate=sqlstate))
             self.assertEqual((caught.exception.sqlstate, caught.exception.applied), (sqlstate, False))
             self.assertEqual(runs.count(sqlstate), times)
 
