@@ -83,10 +83,8 @@ class Sessions:
         self._owed: dict[str, tuple[Principal, bool]] = {}
 
     async def _begin(self, transaction: Transaction, session: Session, limit: int | None) -> None:
-        live = set(await presence.live(transaction, session.role, session.person_id)) - {session.ix}
-        if limit is not None and len(live) >= limit:
+        if not await presence.begin(transaction, self._node.id, session, limit):
             raise errors.TooManyConnections()
-        await presence.begin(transaction, self._node.id, session)
 
     # Admins.
 
@@ -157,7 +155,9 @@ class Sessions:
         if claims is None:
             self._same(current, group_id, anonymous)
             return await self._anonymous_login(anonymous, guest_token, group_id, context, ix)
-        known = await people.guest_by_external_id(self._pool, claims.external_id)
+        known = None
+        if anonymous is not None or current is not None:
+            known = await people.guest_by_external_id(self._pool, claims.external_id)
         if anonymous is not None and known is not None and anonymous.person.id == known.person.id:
             # Another tab has logged in meanwhile: there is nothing to take along any more.
             anonymous = None

@@ -58,20 +58,37 @@ async def leave(reader: Reader, node_id: int) -> None:
     await reader.fetch("DELETE FROM node WHERE id = %s", (node_id,))
 
 
-async def begin(reader: Reader, node_id: int, session: Session) -> None:
-    """A connection has logged in, or again.
+async def begin(reader: Reader, node_id: int, session: Session, limit: int | None = None) -> bool:
+    """A connection has logged in, or again; False, and nothing done, where the person has *limit* others already.
 
     :raises StorageError: the node has lost its lease.
     """
     rows = await reader.fetch(
-        "INSERT INTO session (ix, node_id, person_type, person_id, group_id)"
-        " SELECT %s, id, %s, %s, %s FROM node WHERE id = %s"
-        " ON CONFLICT (ix) DO UPDATE SET ended_at = NULL, settled = false, node_id = excluded.node_id,"
-        " group_id = excluded.group_id RETURNING ix",
-        (session.ix, int(session.role), session.person_id, session.group_id, node_id),
+        """
+        WITH others AS (SELECT count(*) AS live FROM session WHERE person_type = %(type)s AND person_id = %(person)s
+                        AND ended_at IS NULL AND ix <> %(ix)s),
+        begun AS (
+            INSERT INTO session (ix, node_id, person_type, person_id, group_id)
+            SELECT %(ix)s, n.id, %(type)s, %(person)s, %(group)s FROM node n, others
+            WHERE n.id = %(node)s AND (%(limit)s::bigint IS NULL OR others.live < %(limit)s)
+            ON CONFLICT (ix) DO UPDATE
+                SET ended_at = NULL, settled = false, node_id = excluded.node_id, group_id = excluded.group_id
+            RETURNING ix)
+        SELECT EXISTS (SELECT FROM begun), EXISTS (SELECT FROM node WHERE id = %(node)s)
+        """,
+        {
+            "ix": session.ix,
+            "type": int(session.role),
+            "person": session.person_id,
+            "group": session.group_id,
+            "node": node_id,
+            "limit": limit,
+        },
     )
-    if not rows:
+    [(begun, alive)] = rows
+    if not alive:
         raise StorageError("this node was given up and has not come back yet")
+    return bool(begun)
 
 
 async def again(reader: Reader, node_id: int, sessions: Sequence[Session]) -> None:
@@ -92,14 +109,6 @@ async def again(reader: Reader, node_id: int, sessions: Sequence[Session]) -> No
 
 async def end(reader: Reader, ix: str) -> None:
     await reader.fetch("UPDATE session SET ended_at = now_ms() WHERE ix = %s AND ended_at IS NULL", (ix,))
-
-
-async def live(reader: Reader, role: Role, person_id: int) -> list[str]:
-    """The ``ix`` of all live sessions of somebody."""
-    rows = await reader.fetch(
-        "SELECT ix FROM session WHERE person_type = %s AND person_id = %s AND ended_at IS NULL", (int(role), person_id)
-    )
-    return [ix for (ix,) in rows]
 
 
 # What one node of the cluster does for all.

@@ -81,12 +81,23 @@ class SessionTests(PresenceTestCase):
         for session in (self.session("a"), self.session("b"), self.session("c", 8)):
             await presence.begin(self.pool, node, session)
         await presence.begin(self.pool, node, self.session("a"))
-        self.assertEqual(set(await presence.live(self.pool, Role.ADMIN, 7)), {"a", "b"})
-        self.assertEqual(await presence.live(self.pool, Role.GUEST, 7), [])
+        self.assertEqual(self.live(), {"a", "b", "c"})
         await presence.end(self.pool, "a")
-        self.assertEqual(await presence.live(self.pool, Role.ADMIN, 7), ["b"])
+        self.assertEqual(self.live(), {"b", "c"})
         await presence.begin(self.pool, node, self.session("a"))
-        self.assertEqual(set(await presence.live(self.pool, Role.ADMIN, 7)), {"a", "b"})
+        self.assertEqual(self.live(), {"a", "b", "c"})
+
+    async def test_limit(self) -> None:
+        """Past the limit of one person nothing begins; the same session again does, and other people do not count."""
+        node = self.server.node.id
+        for session in (self.session("a"), self.session("b"), Session("g", Role.GUEST, 7, self.group)):
+            self.assertTrue(await presence.begin(self.pool, node, session, 2))
+        self.assertFalse(await presence.begin(self.pool, node, self.session("c"), 2))
+        self.assertTrue(await presence.begin(self.pool, node, self.session("a"), 2))
+        self.assertTrue(await presence.begin(self.pool, node, self.session("other", 8), 2))
+        self.assertEqual(self.live(), {"a", "b", "g", "other"})
+        await presence.end(self.pool, "b")
+        self.assertTrue(await presence.begin(self.pool, node, self.session("c"), 2))
 
     async def test_ended_once(self) -> None:
         """A session that has ended keeps the time of its end."""
