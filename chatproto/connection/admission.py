@@ -81,8 +81,13 @@ def _split_origin(origin: str) -> tuple[str, str, int | None] | None:
 
 
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, with or without brackets and port; an IPv4 address inside IPv6 is the IPv4 one."""
+    """An address, with or without brackets and port; an IPv4 address inside IPv6 is the IPv4 one.
+
+    None also for one with a scope id (RFC 4007), which may be any text: whoever wrote it wrote into our log.
+    """
     text = text.strip().strip('"')
+    if "%" in text:
+        return None
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -148,7 +153,8 @@ class Admission:
         """
         if not peer:
             return True
-        address = _parse_address(peer)
+        # The scope id of our own socket's peer is the name of one of this machine's interfaces.
+        address = _parse_address(peer.partition("%")[0])
         return address is not None and self._is_trusted(address)
 
     def client_address(self, peer: str, head: RequestHead) -> str:
