@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from chatproto import errors
-from chatproto.clock import Clock, Timers
+from chatproto.clock import Clock
 from chatproto.commands import admin, guest, session  # noqa: F401  (they fill the table)
 from chatproto.commands.table import TABLE, Answer, Call, Command, Services
 from chatproto.connection.hub import Hub
@@ -67,7 +67,6 @@ class Dispatch:
         self._clock = clock
         self._rate = rate
         self._language = language
-        self._pauses = Timers(clock)
         self._max_logins_waiting = max_logins_waiting
         self._order = Order(
             self._start,
@@ -90,11 +89,19 @@ class Dispatch:
         return connection
 
     def binary(self, connection: ConnectionState) -> None:
+        connection.received += 1
         self._count(connection)
         self._refuse(connection, 0, errors.Malformed())
 
+    def frame(self, connection: ConnectionState) -> None:
+        self._count(connection)
+
+    def drained(self, connection: ConnectionState) -> None:
+        self._order.go_on(connection)
+
     def text(self, connection: ConnectionState, payload: bytes) -> None:
-        wait = self._count(connection)
+        connection.received += 1
+        wait = self._count(connection, len(payload))
         try:
             frame = parse(payload)
         except BadFrame as bad:
@@ -127,14 +134,18 @@ class Dispatch:
         )
         if principal is not None:
             self._logins.end(connection, principal)
+        # Nothing is congested any more, and what was accepted is done.
+        self._order.go_on(connection)
 
-    def _count(self, connection: ConnectionState) -> float:
-        """Count a frame; past the rate nothing more is read until the next one is allowed, in so many seconds."""
-        connection.received += 1
-        wait = self._rate.take(connection, self._clock.seconds())
+    def _count(self, connection: ConnectionState, size: int = 0) -> float:
+        """Count a frame of *size* bytes; returns 0, or the seconds until the next one is allowed.
+
+        Until then nothing more is taken from the connection, not even what was read with it: else the work, which
+        is what the rate is for, would be done all the same.
+        """
+        wait = self._rate.take(connection, self._clock.seconds(), size)
         if wait:
-            connection.link.pause()
-            self._pauses.call(wait, self._read_on, connection)
+            connection.link.rest(wait)
         return wait
 
     # Checks, in the order of docs/protocol.md, *Error codes*.
@@ -159,10 +170,6 @@ class Dispatch:
         if wait:
             raise _too_many(wait)
         return command
-
-    def _read_on(self, connection: ConnectionState) -> None:
-        if connection.phase is not Phase.CLOSING and not self._order.full(connection):
-            connection.link.resume()
 
     def _refuse(
         self,
@@ -321,8 +328,7 @@ class Dispatch:
         return self._order.drain()
 
     def stop(self) -> None:
-        """Forget the timers."""
-        self._pauses.stop()
+        """Forget the timer."""
         self._order.stop()
 
 

@@ -38,9 +38,16 @@ class Beating(Protocol):
     pinged_at: float
     paused_at: float | None
     closing_at: float | None
+    behind: bool
+    filled_at: float
 
     @property
     def connection(self) -> ConnectionState | None: ...
+
+    @property
+    def stuck(self) -> bool: ...
+
+    def give_up(self) -> None: ...
 
     def ping(self) -> None: ...
 
@@ -62,21 +69,27 @@ def attend(link: Beating, now: float, config: Config) -> float:
     connection = link.connection
     if connection is None:
         if now >= link.accepted_at + config.login_timeout:
-            link.abort()
-            return inf
+            link.close(NOT_LOGGED_IN, "no request in time")
+            return now + CLOSE_TIMEOUT
         return link.accepted_at + config.login_timeout
-    next_due = inf
+    if link.stuck:
+        link.give_up()
+        return now + CLOSE_TIMEOUT
+    next_due = now + BEAT if link.behind else inf
     if connection.phase is Phase.NEW:
-        next_due = connection.opened_at + config.login_timeout
-        if now >= next_due:
+        login_by = connection.opened_at + config.login_timeout
+        if now >= login_by:
             link.close(NOT_LOGGED_IN, "not logged in in time")
             return now + CLOSE_TIMEOUT
+        next_due = min(next_due, login_by)
     if link.paused_at is not None:
-        if now >= link.paused_at + PAUSE_TIMEOUT:
+        # A peer that takes something, be it slowly, is still there.
+        end_at = max(link.paused_at, link.filled_at) + PAUSE_TIMEOUT
+        if now >= end_at:
             link.abort()
             return inf
         # Silence counts from the resume, which may come at any time.
-        return min(next_due, link.paused_at + PAUSE_TIMEOUT, now + config.ping_after)
+        return min(next_due, end_at, now + config.ping_after)
     heard = connection.last_heard
     if now >= heard + config.dead_after:
         link.close(SILENT, "silent")
@@ -161,7 +174,7 @@ class Heartbeat:
         for link in self._connections:
             if link.due == inf:
                 continue
-            link.due = link.accepted_at = link.pinged_at = now
+            link.due = link.accepted_at = link.pinged_at = link.filled_at = now
             link.paused_at = None if link.paused_at is None else now
             link.closing_at = None if link.closing_at is None else now
             if link.connection is not None:

@@ -136,6 +136,9 @@ class Order:
     def _may_start(self, connection: ConnectionState, work: Work) -> bool:
         if connection.alone or (connection.running and not work.command.overlaps):
             return False
+        if connection.link.congested:
+            # What it asked for already is not taken; dispatch comes back when it is.
+            return False
         if not self._alive():
             self._stalled[connection] = None
             return False

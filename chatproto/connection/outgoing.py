@@ -2,16 +2,21 @@
 
 A transport takes whatever it is given and keeps it in memory, so that a peer which does not read would grow the
 process without bound. Therefore a transport that is full gets nothing more until it is empty again: what waits
-stays in a list that can be counted, and dropped.
+stays in a list that can be counted, and dropped. It gets no more at a time than fills it, so that a peer that takes
+something, however little, can be told from one that takes nothing.
 """
 
 from __future__ import annotations
 
+from math import inf
 from struct import pack
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
+
+FULL = 65536
+"""Bytes past which a transport is full (``bufferSize`` of Twisted's)."""
 
 TEXT = 0x81  # FIN and the opcode of a text frame (RFC 6455, 5.2)
 
@@ -28,6 +33,8 @@ def text_header(size: int) -> bytes:
 
 
 class _Later(Protocol):
+    def seconds(self) -> float: ...
+
     def callLater(self, delay: float, callable: Any, *args: Any) -> Any: ...
 
 
@@ -37,6 +44,7 @@ class Turn:
     def __init__(self, clock: _Later) -> None:
         self._clock = clock
         self._waiting: list[Outgoing] = []
+        self.seconds = clock.seconds
 
     def add(self, outgoing: Outgoing) -> None:
         if not self._waiting:
@@ -54,10 +62,15 @@ class Outgoing:
     """What a protocol inherits to send. Registered as the producer of its transport.
 
     ``_turn`` and ``_drained`` are the protocol's.
+
+    :ivar filled_at: when the transport became full for the last time, in seconds of the clock. It has been taken from
+        until then.
     """
 
     transport: Any
+    filled_at = -inf
 
+    # Two for each frame: its header and its payload, which may be shared with other connections.
     _frames: list[bytes]
     _pending = 0
     _written = 0
@@ -74,10 +87,10 @@ class Outgoing:
         """Bytes that the peer has not taken yet: those that wait, and, while the transport is full, its last ones."""
         return self._pending + self._written if self._blocked else self._pending
 
-    def _queue(self, *parts: bytes) -> None:
-        """Send bytes in this turn, or as soon as the transport takes some."""
-        self._frames.extend(parts)
-        self._pending += sum(map(len, parts))
+    def _queue(self, header: bytes, payload: bytes = b"") -> None:
+        """Send a frame in this turn, or as soon as the transport takes some."""
+        self._frames += (header, payload)
+        self._pending += len(header) + len(payload)
         if not self._due_to_flush:
             self._due_to_flush = True
             self._turn.add(self)
@@ -88,18 +101,35 @@ class Outgoing:
         self._pending = 0
 
     def flush(self) -> None:
-        """Write all that waits, unless the transport is full."""
+        """Write what waits, until the transport is full."""
         self._due_to_flush = False
         if not self._blocked:
-            self.resumeProducing()
+            self._write()
 
-    def _write_all(self) -> None:
-        frames = self._frames
-        if not frames:
+    def _write(self) -> None:
+        while self._pending > FULL and not self._blocked:
+            self._write_first(self._enough())
+        if self._blocked:
             return
-        joined = b"".join(frames)
-        frames.clear()
-        self._pending = 0
+        if self._frames:
+            self._write_first(len(self._frames))
+        if not self._blocked:
+            self._drained()
+
+    def _enough(self) -> int:
+        """How many of the frames' parts fill the transport."""
+        size = 0
+        for count, part in enumerate(self._frames, 1):
+            size += len(part)
+            if size > FULL and count % 2 == 0:
+                return count
+        return len(self._frames)
+
+    def _write_first(self, count: int) -> None:
+        frames = self._frames
+        joined = b"".join(frames if count == len(frames) else frames[:count])
+        del frames[:count]
+        self._pending -= len(joined)
         self._written = len(joined)
         self.transport.write(joined)
 
@@ -109,7 +139,8 @@ class Outgoing:
 
     def _finish(self) -> None:
         """Give the transport everything, however full it is: no more will come."""
-        self._write_all()
+        if self._frames:
+            self._write_first(len(self._frames))
         self._blocked = False
         if self._registered:
             self._registered = False
@@ -122,13 +153,12 @@ class Outgoing:
     def pauseProducing(self) -> None:
         """The transport is full."""
         self._blocked = True
+        self.filled_at = self._turn.seconds()
 
     def resumeProducing(self) -> None:
         """The transport is empty."""
         self._blocked = False
-        self._write_all()
-        if not self._blocked:
-            self._drained()
+        self._write()
 
     def stopProducing(self) -> None:
         """The transport is gone."""

@@ -1,8 +1,9 @@
-"""The connection: a WebSocket of Autobahn, or an HTTP request for the site on the same port.
+"""The connection: a WebSocket of Autobahn, or HTTP requests for the site on the same port.
 
 The only module that knows Autobahn. What Autobahn does by itself and would hurt here is switched off or replaced:
 its timers (:mod:`chatproto.connection.heartbeat`), its unbounded writing (:mod:`chatproto.connection.outgoing`),
-its log, its answer to plain HTTP and its idea of origins (:mod:`chatproto.connection.admission`).
+its log, its answer to plain HTTP (:mod:`chatproto.connection.door`) and its idea of origins
+(:mod:`chatproto.connection.admission`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from autobahn.util import encode_truncate
 from autobahn.websocket.protocol import TrafficStats
 from autobahn.websocket.utf8validator import Utf8Validator
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from chatproto.clock import Timer
 from chatproto.connection.admission import Admission, RequestHead, origin_allowed
+from chatproto.connection.door import Door
 from chatproto.connection.heartbeat import CLOSE_TIMEOUT
 from chatproto.connection.incoming import MOST, next_text
 from chatproto.connection.outgoing import Outgoing, Turn, text_header
@@ -37,7 +39,17 @@ TOO_SLOW = 4002  # docs/protocol.md, *Error codes*
 INTERNAL_ERROR = 1011
 MESSAGE_TOO_BIG = 1009
 
-_HEADER_END = b"\r\n\r\n"
+FRAMES_A_TURN = 64
+"""Frames of one connection that are handled before others get their turn."""
+
+_A_TURN = range(FRAMES_A_TURN)
+
+PATIENCE = 2.0
+"""Seconds in which a peer that is far behind has to take something."""
+
+MOST_BEHIND = 16
+"""How many times ``max_unsent`` may wait for a peer that takes something."""
+
 _MAX_REASON = 123  # bytes: a control frame has 125, the code takes 2 (RFC 6455, 5.5)
 
 CONNECTING = WebSocketServerProtocol.STATE_CONNECTING
@@ -45,8 +57,9 @@ OPEN = WebSocketServerProtocol.STATE_OPEN
 CLOSED = WebSocketServerProtocol.STATE_CLOSED
 
 # Why reading pauses; it goes on when none of them is left.
-_BY_DISPATCH = 1
+_BY_RECEPTION = 1
 _BY_UNSENT = 2
+_BY_REST = 4
 
 
 class _NoLog:
@@ -72,6 +85,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     :ivar pinged_at: when the last ping was sent.
     :ivar paused_at: since when nothing is read, or None.
     :ivar closing_at: since when it is being closed, or None.
+    :ivar behind: a push has found more than ``max_unsent`` waiting, and not all of it has been taken since.
     """
 
     log = _NoLog()
@@ -83,10 +97,12 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     pinged_at = -inf
     paused_at: float | None = None
     closing_at: float | None = None
+    behind = False
 
     _log = Logger()
     _address: str | None = None
-    _channel: Any = None
+    _door: Door | None = None
+    _resting: Timer | None = None
     _common: dict[str, Any]
     _holds = 0
     _fragments = 0
@@ -124,8 +140,10 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         self._frames = []
         self.accepted_at = factory.clock.seconds()
         self.due = self.accepted_at + factory.config.login_timeout
+        self._door = Door(self, factory.site, factory.config)
         factory.connections.add(self)
         super().connectionMade()
+        self._register()
         # Autobahn means to do this and does not: a swallowed AttributeError.
         if (set_no_delay := getattr(self.transport, "setTcpNoDelay", None)) is not None:
             set_no_delay(True)
@@ -137,6 +155,10 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
             self._take(peer)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._resting is not None:
+            # A transport that was told to pause may bring what it has in hand.
+            self.data += data
+            return
         connection = self.connection
         if connection is None:
             self._receive_unopened(data)
@@ -152,22 +174,22 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         except Exception:
             self._log.failure("Cannot go on with what {address} sent", address=connection.address)
             self._fail_connection(INTERNAL_ERROR, "internal error")
-            self._end()
+            self.end()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         factory = self.factory
         factory.admission.leave(self._address)
-        channel, self._channel = self._channel, None
+        door, self._door = self._door, None
+        resting, self._resting = self._resting, None
+        self._holds = 0
         try:
-            if channel is None:
-                super().connectionLost(reason)
-            else:
-                factory.countConnections -= 1
-                self.state = CLOSED
-                channel.connectionLost(reason)
+            if resting is not None:
+                resting.cancel()
+            super().connectionLost(reason)
+            if door is not None:
+                door.lost(reason)
         finally:
             self._drop_queue()
-            self._holds = 0
             self.is_closed = None
             factory.forget(self)
 
@@ -186,25 +208,21 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         return True
 
     def _receive_unopened(self, data: bytes) -> None:
-        if self._channel is not None and not self._take_back(data):
-            self._channel.dataReceived(data)
-            return
-        if self.state != CONNECTING:
-            if self.state != CLOSED:
+        try:
+            if self._door is not None and self.state == CONNECTING:
+                self._door.receive(data)
+            elif self.state != CLOSED:
                 self._dataReceived(data)
-            return
-        self.data += data
-        end = self.data.find(_HEADER_END)
-        if (len(self.data) if end < 0 else end) > self.factory.config.max_header:
+        except Exception as error:
+            self._log.error("Cannot take a request of {peer}: {error}", peer=self._peer_host(), error=repr(error)[:200])
             self.abort()
-        elif end >= 0:
-            self._receive_head(RequestHead.parse(self.data[:end]), end + len(_HEADER_END))
 
-    def _receive_head(self, head: RequestHead, size: int) -> None:
+    def shake_hands(self, head: RequestHead, request: bytes, rest: bytes) -> None:
+        """Become a WebSocket, if all is right.
+
+        :param request: its header, *head*, as it came; *rest* stands behind it.
+        """
         factory = self.factory
-        if factory.site is not None and not head.upgrades:
-            self._hand_over(factory.site)
-            return
         if factory.admission.full:
             self.failHandshake("full", HTTPStatus.SERVICE_UNAVAILABLE)
             return
@@ -213,42 +231,21 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         if not origin_allowed(head.first("origin"), head.first("host"), factory.config.origins):
             self.failHandshake("origin not allowed", HTTPStatus.FORBIDDEN)
             return
-        self.data, rest = self.data[:size], self.data[size:]
+        self._door = None
+        self.data = request
         self.consumeData()
         if self.connection is not None:
             self._slim()
         if rest:
             self.dataReceived(rest)
 
-    def _hand_over(self, site: Site) -> None:
-        """Let the site answer: this stays the transport's protocol, and passes on what it is told.
+    def answered(self) -> None:
+        """A request to the site is over: the time for the next one begins.
 
-        So it works on every transport alike (that of TLS keeps its protocol elsewhere than that of TCP), and the
-        end of the connection is noticed here, too. A proxy's connection is not counted for the address of one
-        of the many whose requests it carries.
+        A proxy's connection is not counted for the address of one of the many whose requests it carries.
         """
-        request, self.data = self.data, b""
-        self.due = inf  # the site's channel has a timeout of its own
-        self._channel = channel = site.buildProtocol(self.transport.getPeer())
-        channel.makeConnection(self.transport)
-        channel.dataReceived(request)
-
-    def _take_back(self, data: bytes) -> bool:
-        """Leave the site again when a handshake follows an answered request.
-
-        Browsers open a connection of its own for WebSocket, but reverse proxies send it on one they have kept.
-        """
-        end = data.find(_HEADER_END)
-        if end < 0 or self._channel.requests or not data.startswith(b"GET "):
-            return False
-        if not RequestHead.parse(data[:end]).upgrades:
-            return False
-        channel, self._channel = self._channel, None
-        self.transport.unregisterProducer()
-        channel.connectionLost(Failure(ConnectionDone()))
         self.accepted_at = self.factory.clock.seconds()
         self.due = self.accepted_at + self.factory.config.login_timeout
-        return True
 
     def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
         status = HTTPStatus(code)
@@ -268,7 +265,6 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     # Open.
 
     def onOpen(self) -> None:
-        self._register()
         self.due = self.factory.clock.seconds()
         try:
             self.connection = self.factory.reception.opened(self, self._address or self._peer_host())
@@ -282,10 +278,29 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         :returns: the rest, which is for Autobahn.
         """
         at = 0
-        while self.state == OPEN and (found := next_text(data, at)) is not None:
+        for _ in _A_TURN:
+            if self.state != OPEN or (found := next_text(data, at)) is None:
+                return data[at:] if at else data
             payload, at = found
             self.onMessage(payload, False)
-        return data[at:] if at else data
+            if self._resting is not None:
+                break
+        if at < len(data):
+            self.rest(0)
+            self.data = data[at:]
+        return b""
+
+    def consumeData(self) -> None:
+        if self.state == CONNECTING:
+            super().consumeData()
+            return
+        frames = 0
+        while self.processData() and self.state != CLOSED:
+            if self.current_frame is None:
+                frames += 1
+                if frames == FRAMES_A_TURN or self._resting is not None:
+                    self.rest(0)
+                    return
 
     def onMessageBegin(self, isBinary: bool) -> None:
         self._fragments = 0
@@ -297,6 +312,22 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         self._fragments += 1
         if self._fragments > self.factory.config.max_fragments and not self.failedByMe:
             self._fail_connection(MESSAGE_TOO_BIG, "too many fragments")
+
+    def onMessageFrameEnd(self) -> None:
+        super().onMessageFrameEnd()
+        if self._fragments > 1:
+            self._count_frame()
+
+    def onPing(self, payload: bytes) -> None:
+        super().onPing(payload)
+        self._count_frame()
+
+    def onPong(self, payload: bytes) -> None:
+        self._count_frame()
+
+    def _count_frame(self) -> None:
+        if self.connection is not None and self.state == OPEN:
+            self.factory.reception.frame(self.connection)
 
     def onMessageEnd(self) -> None:
         parts, self.message_data = self.message_data, None
@@ -339,15 +370,21 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         return self.factory.turn
 
     def send(self, payload: bytes, push: bool = False) -> None:
-        """Queue one text frame; a *push* past ``max_unsent`` closes with 4002, a reply never does."""
+        """Queue one text frame.
+
+        A *push* past ``max_unsent`` closes with 4002 if the peer takes nothing, or if it is far past. A reply never
+        does, but no command starts while it waits.
+        """
         if self.state != OPEN:
             return
         config = self.factory.config
         size = len(payload)
-        if push and self.unsent + size > config.max_unsent:
-            self._drop_queue()
-            self.close(TOO_SLOW, "too slow a reader")
-            return
+        if push and (waiting := self.unsent + size) > config.max_unsent:
+            self.behind = True
+            self.due = min(self.due, self.factory.clock.seconds())
+            if self.stuck or waiting > MOST_BEHIND * config.max_unsent:
+                self.give_up()
+                return
         self._queue(text_header(size), payload)
         if self._pending > config.pause_unsent:
             self._hold(_BY_UNSENT)
@@ -358,17 +395,55 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         if self._pending > self.factory.config.pause_unsent:
             self._hold(_BY_UNSENT)
 
+    @property
+    def congested(self) -> bool:
+        """More than ``pause_unsent`` waits: until all of it is taken nothing is read, and no command starts."""
+        return self._holds & _BY_UNSENT != 0
+
+    @property
+    def stuck(self) -> bool:
+        """It is :attr:`behind`, and the peer has taken nothing for a while."""
+        return (
+            self.behind
+            and self._blocked
+            and self.unsent > self.factory.config.max_unsent
+            and self.factory.clock.seconds() >= self.filled_at + PATIENCE
+        )
+
+    def give_up(self) -> None:
+        """Tell a peer that is too slow so, in place of what waits for it."""
+        self._drop_queue()
+        self.close(TOO_SLOW, "too slow a reader")
+
     def _drained(self) -> None:
+        if self.behind:
+            self.behind = False
         self._release(_BY_UNSENT)
 
     def pause(self) -> None:
-        self._hold(_BY_DISPATCH)
+        self._hold(_BY_RECEPTION)
 
     def resume(self) -> None:
-        self._release(_BY_DISPATCH)
+        self._release(_BY_RECEPTION)
+
+    def rest(self, seconds: float) -> None:
+        """Take nothing from the peer, not even what has been read, for so long; nothing new where it rests already.
+
+        It is how a peer that sends more than is due to it is slowed down, and, with 0, how others get their turn.
+        """
+        if self._resting is None and self.state != CLOSED:
+            self._resting = self.factory.clock.callLater(seconds, self._go_on)
+            self._hold(_BY_REST)
+
+    def _go_on(self) -> None:
+        self._resting = None
+        data, self.data = self.data, b""
+        self.dataReceived(data)
+        if self._resting is None:
+            self._release(_BY_REST)
 
     def _hold(self, cause: int) -> None:
-        if self.state != OPEN:
+        if cause != _BY_REST and self.state not in (CONNECTING, OPEN):
             return
         if not self._holds:
             self.paused_at = now = self.factory.clock.seconds()
@@ -377,7 +452,8 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         self._holds |= cause
 
     def _release(self, cause: int) -> None:
-        if not self._holds & cause:
+        released = self._holds & cause
+        if not released:
             return
         self._holds &= ~cause
         if not self._holds:
@@ -386,6 +462,12 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
             if self.connection is not None:
                 # A transport that did not read cannot have heard anything.
                 self.connection.last_heard = self.factory.clock.seconds()
+        if released & _BY_UNSENT:
+            if self.connection is not None and self.state == OPEN:
+                self.factory.reception.drained(self.connection)
+            elif self.state == CONNECTING:
+                # Requests may wait behind the answers.
+                self.rest(0)
 
     def ping(self) -> None:
         self.pinged_at = self.factory.clock.seconds()
@@ -398,11 +480,11 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         """
         if self.state == OPEN:
             self.sendCloseFrame(code, encode_truncate(reason, _MAX_REASON))
-        elif self._channel is not None:
-            self.transport.loseConnection()
-            self._start_closing()
         elif self.state == CONNECTING:
-            self.abort()
+            if self._door is not None and self._door.used:
+                self.end()
+            else:
+                self.abort()
 
     def abort(self) -> None:
         self.state = CLOSED
@@ -415,7 +497,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
         super().sendCloseFrame(code, reasonUtf8, isReply)
         # Reading goes on, or the answer would never be seen.
-        self._release(self._holds)
+        self._release(self._holds & ~_BY_REST)
         self._start_closing()
 
     def _start_closing(self) -> None:
@@ -431,10 +513,11 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         if abort and not self.wasClean:
             self.abort()
             return
-        self._end()
+        self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Write what is left and end the TCP connection."""
+        self.state = CLOSED
         self._release(self._holds)
         self._finish()
         self._start_closing()

@@ -12,11 +12,15 @@ from chatproto.errors import TooManyRequests
 MINUTE = 60.0
 
 
+_SHARE = 12
+"""A frame counts once, and once more for each 4 KiB (2 to this) of it: a burst of large ones is a burst of bytes."""
+
+
 class Rate:
     """A token bucket in each connection.
 
-    :param rate: requests a second; 0 lifts the limit.
-    :param burst: requests at once.
+    :param rate: frames a second; 0 lifts the limit.
+    :param burst: frames at once.
     """
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -27,8 +31,11 @@ class Rate:
         """A new connection has its whole burst."""
         connection.tokens, connection.tokens_at = self._burst, now
 
-    def take(self, connection: ConnectionState, now: float) -> float:
-        """Count one request; returns 0 where it is allowed, else the seconds until the next one is."""
+    def take(self, connection: ConnectionState, now: float, size: int = 0) -> float:
+        """Count one frame; returns 0 where it is allowed, else the seconds until the next one is.
+
+        :param size: bytes of it. The last one that is allowed may leave a debt, which the next ones wait for.
+        """
         if not self._rate:
             return 0.0
         elapsed = max(now - connection.tokens_at, 0.0)
@@ -36,7 +43,7 @@ class Rate:
         connection.tokens_at = now
         if connection.tokens < 1:
             return (1 - connection.tokens) / self._rate
-        connection.tokens -= 1
+        connection.tokens -= 1 + (size >> _SHARE)
         return 0.0
 
 

@@ -30,13 +30,20 @@ class Link(Protocol):
     def unsent(self) -> int:
         """Bytes that the peer has not taken yet."""
 
+    @property
+    def congested(self) -> bool:
+        """More than ``pause_unsent`` waits for the peer; :meth:`Reception.drained` tells when it is gone."""
+
     def send(self, payload: bytes, push: bool = False) -> None:
-        """Queue one text frame; a *push* past ``max_unsent`` closes with 4002, a reply never does."""
+        """Queue one text frame; a *push* past ``max_unsent`` closes a peer that takes nothing, a reply never does."""
 
     def pause(self) -> None:
-        """Read no more until :meth:`resume`."""
+        """Read no more until :meth:`resume`; what has been read already still comes."""
 
     def resume(self) -> None: ...
+
+    def rest(self, seconds: float) -> None:
+        """Neither read nor bring what has been read for so long; nothing new where it rests already."""
 
     def close(self, code: int, reason: str) -> None:
         """Send what is queued, then the close frame; drop the connection when the peer does not answer in time."""
@@ -170,6 +177,12 @@ class Reception(Protocol):
 
     def binary(self, connection: ConnectionState) -> None:
         """A whole binary message: the protocol has none."""
+
+    def frame(self, connection: ConnectionState) -> None:
+        """A frame that is no message of its own, but work: a ping, a pong, a further fragment."""
+
+    def drained(self, connection: ConnectionState) -> None:
+        """The link is no longer congested."""
 
     def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
         """The connection is gone; called exactly once for each :meth:`opened`."""

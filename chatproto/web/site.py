@@ -1,4 +1,8 @@
-"""The HTTP side of the port: what is not WebSocket is answered here (docs/architecture.md, *One port*)."""
+"""The HTTP side of the port: what is not WebSocket is answered here (docs/architecture.md, *One port*).
+
+How large a request may be, and how long it may take, is the business of the connection
+(:mod:`chatproto.connection.door`).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,6 @@ from twisted.web.server import Request, Site
 from chatproto.web.headers import SECURITY, SERVER
 
 Ready = Callable[[], "bool | str"]
-
-IDLE_TIMEOUT = 60.0  # seconds that a connection may be kept without a request
 
 
 class ChatRequest(Request):
@@ -29,18 +31,24 @@ class ChatRequest(Request):
 
 
 class _Text(Resource):
-    """One line of plain text, to GET and HEAD."""
+    """One line of plain text, whatever the method: Twisted's own words for the others are a page of HTML."""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         return _NotFound()
 
-    def render_GET(self, request: Request) -> bytes:
-        code, line = self.answer()
+    def render(self, request: Request) -> bytes:
+        code, line = self.answer_to(request)
         request.setResponseCode(code)
         request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
         body = line.encode() + b"\n"
         request.setHeader(b"Content-Length", b"%d" % len(body))
-        return body
+        return b"" if request.method == b"HEAD" else body
+
+    def answer_to(self, request: Request) -> tuple[int, str]:
+        if request.method in (b"GET", b"HEAD"):
+            return self.answer()
+        request.setHeader(b"Allow", b"GET, HEAD")
+        return 405, "method not allowed"
 
     def answer(self) -> tuple[int, str]:
         raise NotImplementedError
@@ -70,23 +78,21 @@ class Readyz(_Text):
 class _NotFound(_Text):
     """The root, and everything that has no resource of its own."""
 
-    def answer(self) -> tuple[int, str]:
+    def answer_to(self, request: Request) -> tuple[int, str]:
         return 404, "not found"
-
-    render_POST = render_PUT = render_DELETE = _Text.render_GET
 
 
 def make_site(ready: Ready, reactor: Any = None) -> Site:
     """The site of one node, without an access log.
 
     :param ready: True, or False or one line that says why new connections should go elsewhere.
-    :param reactor: ``seconds`` and ``callLater``, for timeouts; None is the global one.
+    :param reactor: ``seconds``, for dates; None is the global one.
     """
     root: Any = _NotFound()
     root.putChild(b"healthz", Healthz())
     root.putChild(b"readyz", Readyz(ready))
-    options: dict[str, Any] = {"requestFactory": ChatRequest, "timeout": IDLE_TIMEOUT, "reactor": reactor}
+    options: dict[str, Any] = {"requestFactory": ChatRequest, "timeout": None, "reactor": reactor}
     site = Site(root, **options)
-    # Without the wrapper that may become HTTP/2: the connection asks the channel whether requests are open.
+    # Without the wrapper that may become HTTP/2: the door asks the channel whether its request is open.
     site.protocol = HTTPChannel  # type: ignore[assignment]
     return site

@@ -40,6 +40,10 @@ class EchoReception:
         """Never called: :class:`EchoProtocol` has echoed it."""
         raise AssertionError
 
+    def frame(self, connection: ConnectionState) -> None: ...
+
+    def drained(self, connection: ConnectionState) -> None: ...
+
     def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
         self.ended.append(code)
 

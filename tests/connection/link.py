@@ -16,6 +16,7 @@ class MemoryLink:
     :ivar frames: what was sent, decoded, in order; *raw* the payloads themselves.
     :ivar pushes: those of *frames* that were sent as pushes.
     :ivar paused: whether reading is paused.
+    :ivar resting: the seconds that it was told to rest; the test ends that.
     :ivar closed: code and reason, once it was asked to close.
     :ivar came: called after each frame, and after the close.
     """
@@ -26,6 +27,8 @@ class MemoryLink:
         self.pushes: list[dict[str, Any]] = []
         self.paused = False
         self.closed: tuple[int, str] | None = None
+        self.resting: float | None = None
+        self.congested = False
         self.unsent = 0
         self.came = came
 
@@ -44,6 +47,10 @@ class MemoryLink:
 
     def resume(self) -> None:
         self.paused = False
+
+    def rest(self, seconds: float) -> None:
+        if self.resting is None:
+            self.resting = seconds
 
     def close(self, code: int, reason: str) -> None:
         self.closed = self.closed or (code, reason)

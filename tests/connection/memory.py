@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.config import Config, load
 from chatproto.connection.protocol import ChatFactory, ChatProtocol
 from chatproto.connection.state import ConnectionState, Link
+from chatproto.web.site import make_site
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 CONTINUATION = 0
@@ -78,6 +81,16 @@ def close_frame(code: int, reason: bytes = b"") -> bytes:
     return client_frame(CLOSE, code.to_bytes(2, "big") + reason)
 
 
+def turn(clock: Clock) -> None:
+    """One turn of the reactor: what is due, and not what that makes due."""
+    calls: list[Any] = list(clock.getDelayedCalls())
+    for call in calls:
+        if call.active() and call.getTime() <= clock.seconds():
+            made, arguments = call.func, call.args
+            call.cancel()
+            made(*arguments)
+
+
 class MemoryTransport(StringTransport):
     """Fills up as a socket does whose peer does not read: its producer is told, until :meth:`drain`."""
 
@@ -107,17 +120,26 @@ class MemoryTransport(StringTransport):
         if self.producer is not None:
             self.producer.resumeProducing()
 
+    def drain_all(self) -> None:
+        """The peer reads until there is nothing more."""
+        while self._buffered:
+            self.drain()
+
 
 class Recorder:
     """A reception that remembers what it was told.
 
     :ivar heard: ("text", payload), ("binary",), ("closed", code, reason) in their order.
+    :ivar frames: how many frames came that are no message; *drains* how often a link was no longer congested.
+    :ivar at_once: called with the link at each text and each such frame.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.heard: list[tuple[Any, ...]] = []
         self.connections: list[ConnectionState] = []
+        self.frames = self.drains = 0
+        self.at_once: Callable[[Link], None] = lambda link: None
 
     def opened(self, link: Link, address: str) -> ConnectionState:
         state = ConnectionState(f"c{len(self.connections)}", link, address, self.clock.seconds())
@@ -126,9 +148,17 @@ class Recorder:
 
     def text(self, connection: ConnectionState, payload: bytes) -> None:
         self.heard.append(("text", payload))
+        self.at_once(connection.link)
 
     def binary(self, connection: ConnectionState) -> None:
         self.heard.append(("binary",))
+
+    def frame(self, connection: ConnectionState) -> None:
+        self.frames += 1
+        self.at_once(connection.link)
+
+    def drained(self, connection: ConnectionState) -> None:
+        self.drains += 1
 
     def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
         self.heard.append(("closed", code, reason))
@@ -175,3 +205,33 @@ class Client:
     def lose(self) -> None:
         """The TCP connection ends."""
         self.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class ConnectedCase(SynchronousTestCase):
+    """Connections of a factory, with the site."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.start()
+
+    def start(self, reception: Any = None, **options: Any) -> None:
+        self.recorder = reception or Recorder(self.clock)
+        self.factory = ChatFactory(config(**options), self.recorder, self.clock, make_site(lambda: True, self.clock))
+
+    def connect(self, **options: Any) -> Client:
+        return Client(self.factory, self.clock, **options)
+
+    def open(self, **options: Any) -> Client:
+        client = self.connect(**options).shake_hands()
+        self.assertIn(b"101 Switching Protocols", client.received())
+        return client
+
+    def state(self) -> ConnectionState:
+        return self.recorder.connections[-1]
+
+    def assertNothingLeft(self) -> None:
+        admission = self.factory.admission
+        self.assertEqual((admission.total, admission.by_address), (0, {}))
+        self.assertEqual(self.factory.connections, set())
+        self.assertEqual(self.factory.countConnections, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -301,7 +301,6 @@ class ChecksTests(DispatchCase):
         self.spend(client)
         client.ask(START, bad=1)
         self.assertEqual(client.codes(), [-9997])
-        client.link.resume()
         self.clock.advance(1)
         client.ask(START, bad=1)
         self.assertEqual(client.one()["data"], {"field": "bad"})
@@ -483,17 +482,17 @@ class WaitingTests(DispatchCase):
         self.assertEqual(client.codes(), [200])
 
     def test_rate(self) -> None:
-        """Past the rate a request is refused, the reply says when to come back, and nothing is read until then."""
+        """Past the rate a request is refused, the reply says when to come back, and nothing is taken until then."""
         client = self.guest()
         for _ in range(199):
             client.ask(START, now=1)
         self.assertEqual(client.codes(), [200] * 199)
+        self.assertIsNone(client.link.resting)
         client.ask(START, now=1)
         frame = client.one()
         self.assertEqual((frame["code"], frame["data"]), (-9997, {"retry_after_ms": 21}))
-        self.assertTrue(client.link.paused)
+        self.assertEqual(client.link.resting, 0.02)
         self.clock.advance(0.021)
-        self.assertFalse(client.link.paused)
         client.ask(START, now=1)
         self.assertEqual(client.codes(), [200])
 
@@ -503,7 +502,7 @@ class WaitingTests(DispatchCase):
         for _ in range(201):
             client.say(b'{"call_type": 0}')
         self.assertEqual(client.codes(), [200] * 200 + [-9997])
-        self.assertTrue(client.link.paused)
+        self.assertEqual(client.link.resting, 0.02)
 
     def test_rate_of_refused(self) -> None:
         """What is refused counts too."""
@@ -511,35 +510,101 @@ class WaitingTests(DispatchCase):
         for _ in range(201):
             client.say(b"{}")
         self.assertEqual(client.codes(), [-9998] * 201)
-        self.assertTrue(client.link.paused)
+        self.assertEqual(client.link.resting, 0.02)
 
     def test_rate_of_binary(self) -> None:
         """Binary messages count too."""
         client = self.connect()
         for _ in range(201):
             client.dispatch.binary(client.state)
-        self.assertTrue(client.link.paused)
+        self.assertEqual(client.link.resting, 0.02)
 
-    def test_rate_and_waiting(self) -> None:
-        """When the rate allows more but 65 commands wait, reading stays paused."""
-        client = self.guest()
-        for _ in range(66):
-            client.ask(START)
-        client.state.tokens = 0.0
-        client.link.resume()
-        client.ask(START)
-        self.assertTrue(client.link.paused)
-        self.clock.advance(1)
-        self.assertTrue(client.link.paused)
+    def test_rate_of_frames(self) -> None:
+        """So do pings, pongs and fragments, which are not answered here."""
+        client = self.connect()
+        for _ in range(200):
+            client.dispatch.frame(client.state)
+        self.assertIsNone(client.link.resting)
+        client.dispatch.frame(client.state)
+        self.assertEqual(client.link.resting, 0.02)
+        client.say(b'{"call_type": 0}')
+        self.assertEqual(client.codes(), [-9997])
 
-    def test_rate_after_leaving(self) -> None:
-        """A client that leaves while it is held back is left alone."""
+    def test_rate_of_large_ones(self) -> None:
+        """Large requests count several times."""
         client = self.guest()
-        client.state.tokens = 0.0
-        client.ask(START)
+        for _ in range(40):
+            client.ask(START, now=1, pad="x" * 16384)
+        self.assertEqual(client.codes(), [200] * 40)
+        client.ask(START, now=1)
+        self.assertEqual(client.codes(), [-9997])
+
+    def test_no_timers(self) -> None:
+        """A flood leaves nothing here that is due."""
+        client = self.connect()
+        before = len(self.clock.getDelayedCalls())
+        for _ in range(1000):
+            client.say(b"{}")
+        self.assertEqual(len(self.clock.getDelayedCalls()), before)
+
+
+class CongestedTests(DispatchCase):
+    """Replies that are not taken."""
+
+    def test_nothing_starts(self) -> None:
+        """Who does not take the replies is not given more: the next command waits until they are taken."""
+        client = self.guest()
+        client.ask(HISTORY, n=1)
+        client.ask(HISTORY, n=2)
+        client.link.congested = True
+        self.runs[0].answer()
+        client.ask(SEND, n=3)
+        self.assertEqual(self.started(), [])
+        client.link.congested = False
+        self.dispatch.drained(client.state)
+        self.assertEqual(self.started(), [2])
+        self.runs[1].answer()
+        self.runs[2].answer()
+        self.assertEqual(client.codes(), [200] * 3)
+
+    def test_heartbeat(self) -> None:
+        """A heartbeat is answered all the same."""
+        client = self.guest()
+        client.link.congested = True
+        client.say(b'{"call_type": 0}')
+        self.assertEqual(client.codes(), [200])
+
+    def test_login(self) -> None:
+        """A login holds no place in the line of others while it cannot start."""
+        client, other = self.connect(), self.connect()
+        client.link.congested = True
+        client.ask(GUEST_LOGIN, call_type=1)
+        other.ask(GUEST_LOGIN, call_type=1)
+        self.assertEqual((client.codes(), other.codes()), ([], [200]))
+        client.link.congested = False
+        self.dispatch.drained(client.state)
+        self.assertEqual(client.codes(), [200])
+
+    def test_too_late(self) -> None:
+        """Nobody waits longer than 5 s for an error, and what has not been started by then never is."""
+        client = self.guest()
+        client.link.congested = True
+        client.ask(SEND, n=1)
+        self.clock.advance(5)
+        frame = client.one()
+        self.assertEqual((frame["code"], "outcome" in frame["data"]), (-9995, False))
+        client.link.congested = False
+        self.dispatch.drained(client.state)
+        self.assertEqual(self.started(), [])
+
+    def test_left(self) -> None:
+        """What a client sent before it left is done."""
+        client = self.guest()
+        client.link.congested = True
+        client.ask(SEND, n=1)
+        client.link.congested = False
         client.leave()
-        self.clock.advance(1)
-        self.assertTrue(client.link.paused)
+        self.assertEqual(self.started(), [1])
 
 
 class TimeTests(DispatchCase):

@@ -132,14 +132,106 @@ class SilenceTests(_Beating):
         self.wait(6)
         self.assertTrue(client.transport.disconnected)
 
-    def test_http(self) -> None:
-        """A request to the site is not the heartbeat's business: the site has its own time limit."""
+    def test_slow_taker(self) -> None:
+        """A peer that is not read, but takes what is sent to it, is there; it is dropped 30 s after it last did."""
+        client = self.log_in(reads=False)
+        for _ in range(6):
+            client.protocol.send(b"*" * 100_000)
+            self.clock.advance(0)
+        for _ in range(4):
+            self.wait(25)
+            client.transport.drain()
+        self.assertFalse(client.transport.disconnected)
+        self.wait(29)
+        self.assertFalse(client.transport.disconnected)
+        self.wait(2)
+        self.assertTrue(client.transport.disconnected)
+
+    def test_stuck(self) -> None:
+        """Who is far behind with news and takes nothing is told so, also when no more news come."""
+        client = self.log_in(reads=False)
+        for _ in range(20):
+            client.protocol.send(b"*" * 100_000, push=True)
+            self.clock.advance(0)
+        self.wait(1)
+        client.transport.drain()
+        self.wait(1)
+        self.assertEqual([opcode for opcode, _ in client.frames()], [TEXT] * 2)
+        self.wait(2)
+        client.transport.drain()
+        self.assertClosed(client, 4002)
+
+    def test_replies_are_no_reason(self) -> None:
+        """Replies that wait close nobody, however many and long."""
+        client = self.log_in(reads=False)
+        for _ in range(20):
+            client.protocol.send(b"*" * 100_000)
+            self.clock.advance(0)
+        self.wait(20)
+        client.transport.drain_all()
+        self.assertEqual([opcode for opcode, _ in client.frames()], [TEXT] * 20)
+
+
+class RequestTests(_Beating):
+    """HTTP requests: no more patience than for a handshake."""
+
+    HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    POST = b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n"
+
+    def visit(self) -> Client:
+        """One that has been answered and is kept."""
         client = Client(self.factory, self.clock)
-        client.send(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(self.HEALTH)
         self.assertEqual(client.status(), 200)
-        self.wait(30)
-        self.assertFalse(client.transport.disconnecting)
+        return client
+
+    def assertEnds(self, client: Client, part: bytes) -> None:
+        """Within 10 s, though every second another byte comes; in order, and if need be by force."""
+        for _ in range(9):
+            self.wait(1)
+            client.send(part)
+            self.assertFalse(client.transport.disconnecting)
+        self.wait(2)
+        self.assertTrue(client.transport.disconnecting)
+        self.assertFalse(client.transport.disconnected)
+        self.wait(6)
+        self.assertTrue(client.transport.disconnected)
         client.lose()
+
+    def test_kept(self) -> None:
+        """A kept connection may be used again within 10 s of each answer, as often as its owner likes."""
+        client = self.visit()
+        for _ in range(5):
+            self.wait(9)
+            client.send(self.HEALTH)
+            self.assertEqual(client.status(), 200)
+        self.assertEnds(client, b"")
+
+    def test_slow_header(self) -> None:
+        """A header that comes byte by byte keeps nothing open."""
+        client = self.visit()
+        self.assertEnds(client, b"G")
+
+    def test_slow_body(self) -> None:
+        """A body neither, of the first request or a later one."""
+        for kept in (True, False):
+            client = self.visit() if kept else Client(self.factory, self.clock)
+            client.send(self.POST)
+            self.assertEnds(client, b"x")
+
+    def test_empty_lines(self) -> None:
+        self.assertEnds(self.visit(), b"\r\n")
+
+    def test_handshake(self) -> None:
+        """A handshake on a kept connection has the same time for its login as any other."""
+        client = self.visit()
+        self.wait(9)
+        client.shake_hands()
+        self.assertEqual(client.status(), 101)
+        self.wait(9)
+        self.assertEqual(client.frames(), [])
+        self.wait(2)
+        self.assertClosed(client, 4004)
 
 
 class LateTests(_Beating):

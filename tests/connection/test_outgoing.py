@@ -71,6 +71,29 @@ class OutgoingTests(SynchronousTestCase):
         self.assertEqual(self.transport.writes[1:], [b"one two "])
         self.assertEqual((self.sender.unsent, self.sender.drained), (0, 1))
 
+    def test_no_more_than_fills(self) -> None:
+        """Of what waits a full transport gets whole frames, as many as fill it, so that what is taken can be seen."""
+        self.sender.send(b"*" * 70_000)
+        self.clock.advance(0)
+        for _ in range(4):
+            self.sender.send(b"header", b"*" * 30_000)
+        for size, unsent in ((90_018, 120_024), (30_006, 30_006)):
+            self.clock.advance(1)
+            self.assertEqual(self.sender.filled_at, 0 if size == 90_018 else 1)
+            self.transport.drain()
+            self.assertEqual(len(self.transport.writes[-1]), size)
+            self.assertEqual(self.sender.unsent, unsent if size == 90_018 else 0)
+        self.assertEqual(self.sender.drained, 1)
+
+    def test_quick_transport(self) -> None:
+        """A transport that is never full gets all at once."""
+        self.transport.reads = True
+        for _ in range(5):
+            self.sender.send(b"*" * 50_000)
+        self.clock.advance(0)
+        self.assertEqual(sum(map(len, self.transport.writes)), 250_000)
+        self.assertEqual((self.sender.unsent, self.sender.drained), (0, 1))
+
     def test_drop(self) -> None:
         """What waits can be dropped; the transport keeps what it has, so that no frame is cut."""
         self.sender.send(b"*" * 70_000)

@@ -16,62 +16,36 @@ from twisted.internet.endpoints import (
     connectProtocol,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.trial.unittest import TestCase
 
 from chatproto.connection.admission import HTTP_RESERVE
-from chatproto.connection.protocol import ChatFactory
+from chatproto.connection.protocol import FRAMES_A_TURN, ChatFactory
 from chatproto.connection.state import ConnectionState, Link
 from chatproto.web.site import make_site
 from tests.connection.memory import (
     BINARY,
     CLOSE,
+    CONTINUATION,
     PING,
+    PONG,
     TEXT,
     Client,
+    ConnectedCase,
     Recorder,
     client_frame,
     close_frame,
     config,
     request,
     server_frames,
+    turn,
 )
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: chat.example\r\n\r\n"
 
 
-class _Connected(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.start()
-
-    def start(self, reception: Any = None, **options: Any) -> None:
-        self.recorder = reception or Recorder(self.clock)
-        self.factory = ChatFactory(config(**options), self.recorder, self.clock, make_site(lambda: True, self.clock))
-
-    def connect(self, **options: Any) -> Client:
-        return Client(self.factory, self.clock, **options)
-
-    def open(self, **options: Any) -> Client:
-        client = self.connect(**options).shake_hands()
-        self.assertIn(b"101 Switching Protocols", client.received())
-        return client
-
-    def state(self) -> ConnectionState:
-        return self.recorder.connections[-1]
-
-    def assertNothingLeft(self) -> None:
-        admission = self.factory.admission
-        self.assertEqual((admission.total, admission.by_address), (0, {}))
-        self.assertEqual(self.factory.connections, set())
-        self.assertEqual(self.factory.countConnections, 0)
-
-
-class HandshakeTests(_Connected):
+class HandshakeTests(ConnectedCase):
     def test_accepted(self) -> None:
         """A client is let in, without a word about the software we use, and Nagle's delay is off."""
         client = self.connect().shake_hands()
@@ -165,7 +139,7 @@ class HandshakeTests(_Connected):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
-class LimitTests(_Connected):
+class LimitTests(ConnectedCase):
     def test_full(self) -> None:
         """A full server answers 503, and has room again when somebody leaves."""
         self.start(max_connections=2)
@@ -231,7 +205,7 @@ class LimitTests(_Connected):
         self.assertEqual(self.state().address, "192.0.2.1")
 
 
-class SendTests(_Connected):
+class SendTests(ConnectedCase):
     def test_one_write(self) -> None:
         """All that one turn has for a connection leaves in one write, in its order, pongs too."""
         client = self.open()
@@ -265,12 +239,25 @@ class SendTests(_Connected):
         self.assertEqual(client.transport.producerState, "paused")
         self.assertGreater(link.unsent, 262144)
         self.assertEqual(len(client.received()), 100_010)
-        client.transport.drain()
-        self.assertEqual(client.transport.producerState, "paused")
-        self.assertEqual(len(client.received()), 300_030)
+        for _ in range(3):
+            client.transport.drain()
+            self.assertEqual(client.transport.producerState, "paused")
+            self.assertTrue(link.congested)
+            self.assertEqual(self.recorder.drains, 0)
+            self.assertEqual(len(client.received()), 100_010)
         client.transport.drain()
         self.assertEqual(client.transport.producerState, "producing")
-        self.assertEqual(link.unsent, 0)
+        self.assertEqual((link.unsent, link.congested, self.recorder.drains), (0, False, 1))
+
+    def test_pauses_at_the_edge(self) -> None:
+        """So many bytes may wait as are allowed, and not one more."""
+        self.start(pause_unsent=1000)
+        self.open(reads=False)
+        link = self.state().link
+        link.send(b"*" * 996)
+        self.assertEqual((link.unsent, link.congested), (1000, False))
+        link.send(b"")
+        self.assertEqual((link.unsent, link.congested), (1002, True))
 
     def test_two_reasons_to_pause(self) -> None:
         """Reading goes on when neither the dispatch nor what is unsent holds it."""
@@ -283,23 +270,20 @@ class SendTests(_Connected):
         link.resume()
         self.assertEqual(client.transport.producerState, "paused")
         link.pause()
-        client.transport.drain()
-        client.transport.drain()
+        client.transport.drain_all()
         self.assertEqual(client.transport.producerState, "paused")
         link.resume()
         self.assertEqual(client.transport.producerState, "producing")
 
-    def test_too_slow(self) -> None:
-        """Who falls 1 MiB behind with news is told 4002 in place of them; what is half sent stays whole."""
-        client = self.open(reads=False)
+    def fall_behind(self, most: int) -> Link:
+        """A client that has taken nothing but what fills a transport, and for which *most* bytes wait at least."""
         link = self.state().link
-        for _ in range(10):
+        while link.unsent <= most:
             link.send(b"*" * 100_000, push=True)
             self.clock.advance(0)
-        self.assertEqual(link.unsent, 10 * 100_010)
-        link.send(b"*" * 100_000, push=True)
-        self.assertLess(link.unsent, 200_000)
-        link.send(b"never", push=True)
+        return link
+
+    def assertTooSlow(self, client: Client) -> None:
         client.transport.drain()
         (first, second) = client.frames()
         self.assertEqual(first, (TEXT, b"*" * 100_000))
@@ -307,16 +291,76 @@ class SendTests(_Connected):
         client.lose()
         self.assertEqual(self.recorder.heard, [("closed", 4002, "too slow a reader")])
 
+    def test_too_slow(self) -> None:
+        """Who is 1 MiB behind with news and takes nothing is told 4002 in place of them; what is half sent is whole."""
+        client = self.open(reads=False)
+        link = self.fall_behind(1_000_000)
+        self.assertEqual(link.unsent, 10 * 100_010)
+        self.clock.advance(60)
+        link.send(b"*" * (1_048_576 - 10 * 100_010), push=True)
+        self.assertLess(link.unsent, 1_048_600)
+        self.assertGreater(link.unsent, 1_000_100)
+        link.send(b"one more", push=True)
+        self.assertLess(link.unsent, 200_000)
+        link.send(b"never", push=True)
+        self.assertTooSlow(client)
+
+    def test_patience(self) -> None:
+        """All the news of one moment are no reason: a peer has 2 s to take something of them."""
+        client = self.open(reads=False)
+        link = self.fall_behind(2_000_000)
+        self.clock.advance(1.9)
+        link.send(b"*" * 100_000, push=True)
+        self.assertGreater(link.unsent, 2_000_000)
+        self.clock.advance(0.1)
+        link.send(b"*" * 100_000, push=True)
+        self.assertTooSlow(client)
+
+    def test_takes_something(self) -> None:
+        """Who takes a little of it in time is slow, but not too slow; nothing is lost."""
+        client = self.open(reads=False)
+        link = self.fall_behind(2_000_000)
+        sent = 20
+        for _ in range(20):
+            self.clock.advance(1.9)
+            client.transport.drain()
+            link.send(b"*" * 100_000, push=True)
+            sent += 1
+        client.transport.drain_all()
+        self.assertEqual(len(client.frames()), sent)
+        link.send(b"at ease again", push=True)
+        self.clock.advance(60)
+        link.send(b"and for ever", push=True)
+        self.assertEqual([payload for _, payload in client.frames()], [b"at ease again", b"and for ever"])
+
+    def test_far_too_much(self) -> None:
+        """16 times the limit at once is too much for anybody."""
+        self.start(max_unsent=1_000_000)
+        client = self.open(reads=False)
+        link = self.fall_behind(15_900_000)
+        link.send(b"*" * (16_000_000 - link.unsent), push=True)
+        self.assertGreater(link.unsent, 15_900_000)
+        link.send(b"", push=True)
+        self.assertTooSlow(client)
+
+    def test_quick_reader(self) -> None:
+        """A guest who writes a lot at once does not throw out an admin who reads."""
+        client = self.open(reads=True)
+        link = self.state().link
+        for _ in range(200):
+            link.send(b"*" * 16_000, push=True)
+        self.assertEqual(len(client.frames()), 200)
+        self.assertFalse(client.protocol.behind)
+
     def test_replies_never_close(self) -> None:
         """Replies may pass the limit: they were asked for, and reading has stopped long before."""
         client = self.open(reads=False)
         link = self.state().link
         for _ in range(15):
             link.send(b"*" * 100_000)
-            self.clock.advance(0)
-        client.received()
-        client.transport.drain()
-        self.assertEqual(len(client.frames()), 14)
+            self.clock.advance(1)
+        client.transport.drain_all()
+        self.assertEqual(len(client.frames()), 15)
 
     def test_ping_flood(self) -> None:
         """Pongs that are not taken count as unsent, too."""
@@ -326,7 +370,155 @@ class SendTests(_Connected):
         self.assertEqual(client.transport.producerState, "paused")
 
 
-class ReceiveTests(_Connected):
+class RestTests(ConnectedCase):
+    """What a client sends at once is not done at once."""
+
+    def texts(self) -> list[bytes]:
+        return [what[1] for what in self.recorder.heard if what[0] == "text"]
+
+    def test_turns(self) -> None:
+        """A read full of frames is handled 64 at a time; others have their turn between, and nothing is read."""
+        client, other = self.open(), self.open()
+        sent = [b"%d" % n for n in range(150)]
+        client.protocol.dataReceived(b"".join(client_frame(TEXT, text) for text in sent))
+        self.assertEqual(len(self.texts()), FRAMES_A_TURN)
+        self.assertEqual(client.transport.producerState, "paused")
+        other.protocol.dataReceived(client_frame(TEXT, b"other"))
+        self.assertEqual(len(self.texts()), FRAMES_A_TURN + 1)
+        client.protocol.dataReceived(client_frame(TEXT, b"behind"))
+        turn(self.clock)
+        self.assertEqual(len(self.texts()), 2 * FRAMES_A_TURN + 1)
+        turn(self.clock)
+        self.assertEqual(client.transport.producerState, "producing")
+        self.assertEqual([text for text in self.texts() if text != b"other"], [*sent, b"behind"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_exactly_a_turn(self) -> None:
+        """Nobody rests for nothing."""
+        client = self.open()
+        client.protocol.dataReceived(client_frame(TEXT, b"x") * FRAMES_A_TURN)
+        self.assertEqual(client.transport.producerState, "producing")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_turns_of_any_frames(self) -> None:
+        """So it is with pings, pongs, empty fragments and binaries, and with texts among them; the order stays."""
+        kinds = (
+            (PING, b"p", True),
+            (PONG, b"", True),
+            (TEXT, b"a", True),
+            (TEXT, b"b", False),
+            (CONTINUATION, b"", False),
+            (CONTINUATION, b"c", True),
+            (BINARY, b"", True),
+        )
+        client = self.open()
+        client.protocol.dataReceived(b"".join(client_frame(*kind) for kind in kinds) * 100)
+        turns = 1
+        while self.clock.getDelayedCalls():
+            turn(self.clock)
+            turns += 1
+        self.assertGreaterEqual(turns, 700 // FRAMES_A_TURN)
+        self.assertEqual(self.recorder.heard, [("text", b"a"), ("text", b"bc"), ("binary",)] * 100)
+        # A ping, a pong and two further fragments; the first one is counted with the message.
+        self.assertEqual(self.recorder.frames, 400)
+        self.assertEqual([opcode for opcode, _ in client.frames()], [PONG] * 100)
+
+    def test_rest(self) -> None:
+        """While a connection rests nothing of it is taken, be it read already or not; then it goes on by itself."""
+        for way in (
+            client_frame(TEXT, b"x") * 3,
+            client_frame(TEXT, b"x" * 3000) * 3,
+            client_frame(PING) * 3,
+            client_frame(TEXT, b"x", fin=False) + client_frame(CONTINUATION, fin=False) * 3,
+        ):
+            self.start()
+            client = self.open()
+            self.recorder.at_once = lambda link: link.rest(2.0)
+            client.protocol.dataReceived(way)
+            for count in (1, 2, 3):
+                self.assertEqual(len(self.recorder.heard) + self.recorder.frames, count)
+                self.assertEqual(client.transport.producerState, "paused")
+                self.clock.advance(1.9)
+                self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+                self.assertEqual(len(self.recorder.heard) + self.recorder.frames, count)
+                self.clock.advance(0.1)
+            self.assertEqual(client.transport.producerState, "producing")
+
+    def test_last_fragment_is_empty(self) -> None:
+        """A message whose last, empty fragment was one too many is complete all the same."""
+        client = self.open()
+        self.recorder.at_once = lambda link: link.rest(2.0)
+        client.send(client_frame(TEXT, b"x", fin=False) + client_frame(CONTINUATION, fin=False))
+        client.send(client_frame(CONTINUATION))
+        self.clock.pump([2.0] * 4)
+        self.assertEqual(self.recorder.heard, [("text", b"x")])
+
+    def test_rest_and_pause(self) -> None:
+        """Reading goes on when neither the rest nor another reason holds it; a pause does not hold what was read."""
+        client = self.open()
+        link = self.state().link
+        link.pause()
+        link.rest(2.0)
+        link.rest(9.0)
+        client.protocol.dataReceived(client_frame(TEXT, b"x"))
+        self.clock.advance(2)
+        self.assertEqual(self.texts(), [b"x"])
+        self.assertEqual(client.transport.producerState, "paused")
+        link.resume()
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_close_while_resting(self) -> None:
+        """A close frame is answered behind what the peer sent before, and its end ends the rest."""
+        client = self.open()
+        self.recorder.at_once = lambda link: link.rest(2.0)
+        client.send(client_frame(TEXT, b"x") * 2 + close_frame(1000))
+        self.clock.advance(2)
+        self.assertFalse(client.transport.disconnecting)
+        self.clock.advance(2)
+        self.assertEqual(client.frames(), [(CLOSE, b"\x03\xe8")])
+        self.assertTrue(client.transport.disconnecting)
+        client.lose()
+        self.assertNothingLeft()
+
+    def test_closed_while_resting(self) -> None:
+        """Who is closed while resting sees it at once, and the answer is seen after the rest."""
+        client = self.open()
+        link = self.state().link
+        self.recorder.at_once = lambda link: link.rest(2.0)
+        client.send(client_frame(TEXT, b"x") * 2 + close_frame(4001))
+        link.close(4001, "banned")
+        self.assertEqual(client.frames(), [(CLOSE, b"\x0f\xa1banned")])
+        self.clock.advance(2)
+        self.assertTrue(client.transport.disconnecting)
+        self.assertEqual(self.texts(), [b"x"])
+
+    def test_flood_behind_a_close(self) -> None:
+        """Who floods while being closed does not hold up others either."""
+        client = self.open()
+        self.state().link.close(4001, "banned")
+        client.protocol.dataReceived(client_frame(PING) * 1000)
+        self.assertEqual(client.transport.producerState, "paused")
+        for _ in range(1000 // FRAMES_A_TURN):
+            self.assertEqual(client.transport.producerState, "paused")
+            turn(self.clock)
+        self.assertEqual(client.transport.producerState, "producing")
+
+    def test_lost_while_resting(self) -> None:
+        """Whoever leaves meanwhile leaves nothing behind."""
+        for end in ("lose", "abort"):
+            self.start()
+            client = self.open()
+            self.state().link.rest(2.0)
+            client.protocol.dataReceived(client_frame(TEXT, b"x"))
+            if end == "abort":
+                self.state().link.abort()
+            client.lose()
+            self.clock.advance(2)
+            self.assertEqual(self.texts(), [])
+            self.assertNothingLeft()
+
+
+class ReceiveTests(ConnectedCase):
     def test_messages(self) -> None:
         """Text and binary are told apart; a binary message does not end the connection."""
         client = self.open()
@@ -377,7 +569,7 @@ class ReceiveTests(_Connected):
             self.assertNotIn(name, vars(client.protocol))
 
 
-class CloseTests(_Connected):
+class CloseTests(ConnectedCase):
     def test_close(self) -> None:
         """What is queued comes before the close frame, nothing after it; the answer ends the connection."""
         client = self.open()
@@ -494,89 +686,6 @@ class CloseTests(_Connected):
         self.successResultOf(gone)
         self.assertNothingLeft()
         self.successResultOf(self.factory.close_all(1001, ""))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-
-class OnePortTests(_Connected):
-    def test_keep_alive(self) -> None:
-        """Several requests on one connection, also in one packet or cut in pieces."""
-        client = self.connect()
-        client.send(HEALTH)
-        self.assertEqual(client.status(), 200)
-        client.send(HEALTH + HEALTH)
-        self.assertEqual(client.received().count(b"HTTP/1.1 200"), 2)
-        for octet in HEALTH:
-            client.send(bytes((octet,)))
-        self.assertEqual(client.status(), 200)
-        client.lose()
-        self.assertNothingLeft()
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_every_boundary(self) -> None:
-        """However the network cuts the first request, it is answered."""
-        for cut in range(1, len(HEALTH)):
-            client = self.connect()
-            client.send(HEALTH[:cut])
-            client.send(HEALTH[cut:])
-            self.assertEqual(client.status(), 200, cut)
-            client.lose()
-
-    def test_body(self) -> None:
-        """A request's body may come with its header in part, and reaches the page whole."""
-        got: list[bytes] = []
-
-        class Upload(Resource):
-            def render_POST(self, request: Any) -> bytes:
-                got.append(request.content.read())
-                return b"thanks"
-
-        assert self.factory.site is not None
-        self.factory.site.resource.putChild(b"upload", Upload())
-        client = self.connect()
-        head = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
-        client.send(head + b"01234")
-        client.send(b"56789" + HEALTH)
-        self.assertEqual(client.received().count(b"HTTP/1.1 200"), 2)
-        self.assertEqual(got, [b"0123456789"])
-
-    def test_lost_request(self) -> None:
-        """A page that is still being made learns that the browser has gone."""
-        ended: list[Failure] = []
-
-        class Slow(Resource):
-            def render_GET(self, request: Any) -> int:
-                request.notifyFinish().addErrback(ended.append)
-                return NOT_DONE_YET
-
-        assert self.factory.site is not None
-        self.factory.site.resource.putChild(b"slow", Slow())
-        client = self.connect()
-        client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        client.lose()
-        self.assertEqual(len(ended), 1)
-        self.assertNothingLeft()
-
-    def test_nonsense(self) -> None:
-        """What is no HTTP gets an answer that says so."""
-        client = self.connect()
-        client.send(b"hello\r\n\r\n")
-        self.assertEqual(client.status(), 400)
-        self.assertTrue(client.transport.disconnecting)
-
-    def test_websocket_on_a_kept_connection(self) -> None:
-        """A reverse proxy sends the handshake on a connection that it used for pages before."""
-        client = self.connect()
-        client.send(HEALTH)
-        self.assertEqual(client.status(), 200)
-        client.shake_hands()
-        self.assertEqual(client.status(), 101)
-        client.send(client_frame(TEXT, b"{}"))
-        self.assertEqual(self.recorder.heard, [("text", b"{}")])
-        self.state().link.send(b"reply")
-        self.assertEqual(client.frames(), [(TEXT, b"reply")])
-        client.send(close_frame(1000))
-        client.lose()
-        self.assertNothingLeft()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 

@@ -57,6 +57,25 @@ class RateTests(SynchronousTestCase):
         self.assertEqual([rate.take(client, 9.0), rate.take(client, 8.0)], [0.0, 0.0])
         self.assertGreater(rate.take(client, 8.0), 0)
 
+    def test_large_ones(self) -> None:
+        """A frame counts once, and once more for each 4 KiB of it: a burst of large ones is no more than 800 KiB."""
+        for size, count in ((0, 200), (4095, 200), (4096, 100), (8191, 100), (16384, 40), (65536, 12)):
+            rate, client = Rate(50, 200), connection()
+            rate.fill(client, 0.0)
+            taken = 0
+            while not rate.take(client, 0.0, size):
+                taken += 1
+            self.assertEqual(taken, count, size)
+
+    def test_debt(self) -> None:
+        """The last one that is allowed may be large; the next one waits until all of it is paid."""
+        rate, client = Rate(50, 1), connection()
+        rate.fill(client, 0.0)
+        self.assertEqual(rate.take(client, 0.0, 65536), 0.0)
+        wait = rate.take(client, 0.0)
+        self.assertAlmostEqual(wait, 17 / 50)
+        self.assertEqual(rate.take(client, wait), 0.0)
+
     def test_no_limit(self) -> None:
         """Rate 0 lifts the limit."""
         rate, client = Rate(0, 0), connection()

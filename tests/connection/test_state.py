@@ -18,12 +18,18 @@ class MemoryLink:
     def unsent(self) -> int:
         return 0
 
+    @property
+    def congested(self) -> bool:
+        return False
+
     def send(self, payload: bytes, push: bool = False) -> None:
         self.frames.append((payload, push))
 
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+    def rest(self, seconds: float) -> None: ...
 
     def close(self, code: int, reason: str) -> None:
         self.closed.append((code, reason))

@@ -1,0 +1,205 @@
+"""Before a connection is a WebSocket: HTTP requests, one after the other, until one asks for the upgrade.
+
+Browsers open a connection of its own for WebSocket, but reverse proxies send the handshake on one that they have used
+for pages. So nothing is passed on before the header of a request is complete, and nothing that stands behind a
+request before that one is answered.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.python.failure import Failure
+
+from chatproto.connection.admission import RequestHead
+
+if TYPE_CHECKING:
+    from twisted.web.server import Site
+
+    from chatproto.config import Config
+
+_HEADER_END = b"\r\n\r\n"
+# Whoever reads such a line otherwise sees other fields, and another end of the request (RFC 9112, 5.2).
+_FOLD = re.compile(rb"\r\n[ \t]")
+
+
+class House(Protocol):
+    """The connection whose door it is."""
+
+    transport: Any
+
+    @property
+    def congested(self) -> bool: ...
+
+    def shake_hands(self, head: RequestHead, request: bytes, rest: bytes) -> None:
+        """It is to become a WebSocket, if all is right. *rest* stands behind the *request*."""
+
+    def failHandshake(self, reason: str, code: HTTPStatus) -> None:
+        """Answer with a status and nothing else, and end the connection."""
+
+    def answered(self) -> None:
+        """A request is over: the time for the next one begins."""
+
+    def sendData(self, data: bytes) -> None: ...
+
+    def end(self) -> None:
+        """Write what is left and end the connection."""
+
+    def abort(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def rest(self, seconds: float) -> None: ...
+
+
+class Door:
+    """Receives what comes before the handshake.
+
+    :param site: answers what is not WebSocket, if there is one.
+
+    :ivar used: a request was answered here: the peer knows how to end a connection in order.
+    """
+
+    used = False
+
+    def __init__(self, house: House, site: Site | None, config: Config) -> None:
+        self._house = house
+        self._site = site
+        self._config = config
+        self._data = b""
+        self._exchange: Exchange | None = None
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes; b"" when what held the last ones back is over."""
+        self._data += data
+        if self._exchange is not None:
+            self._data = self._exchange.receive(self._data)
+            self._look_at(self._exchange)
+        elif not self._house.congested:
+            self._look_for_head()
+
+    def lost(self, reason: Failure) -> None:
+        """The connection is gone."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost(reason)
+
+    def _look_for_head(self) -> None:
+        # A server should ignore empty lines before a request (RFC 9112, 2.2).
+        self._data = self._data.lstrip(b"\r\n")
+        end = self._data.find(_HEADER_END)
+        if (len(self._data) if end < 0 else end) > self._config.max_header:
+            self._data = b""
+            self._house.abort()
+        elif end >= 0:
+            size = end + len(_HEADER_END)
+            request, self._data = self._data[:size], self._data[size:]
+            self._open(RequestHead.parse(request[:end]), request)
+
+    def _open(self, head: RequestHead, request: bytes) -> None:
+        if _FOLD.search(request):
+            self._house.failHandshake("a folded header", HTTPStatus.BAD_REQUEST)
+            return
+        if self._site is None or head.upgrades:
+            rest, self._data = self._data, b""
+            self._house.shake_hands(head, request, rest)
+            return
+        length = body_length(head)
+        if isinstance(length, HTTPStatus):
+            self._house.failHandshake("no body that can be measured", length)
+        elif length > self._config.max_http_body:
+            self._house.failHandshake("too large a body", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            self.used = True
+            self._exchange = exchange = Exchange(self._house, self._site, len(request) + length, self._answered)
+            self._data = exchange.receive(request + self._data)
+            self._look_at(exchange)
+
+    def _answered(self) -> None:
+        if self._exchange is not None:
+            self._house.resume()
+            self._look_at(self._exchange)
+
+    def _look_at(self, exchange: Exchange) -> None:
+        """Go on behind a request that is over, in the next turn: however many there are, others get theirs."""
+        if exchange.disconnecting:
+            self._data = b""
+        elif exchange.over:
+            self._exchange = None
+            self._house.answered()
+            if self._data:
+                self._house.rest(0)
+        elif self._data:
+            self._house.pause()
+
+
+def body_length(head: RequestHead) -> int | HTTPStatus:
+    """Bytes of a request's body, or why that is not known (RFC 9112, 6.3)."""
+    if "transfer-encoding" in head.fields:
+        # It would have to be decoded here to see its end, and nobody has to send so what is so small.
+        return HTTPStatus.LENGTH_REQUIRED
+    lengths = head.fields.get("content-length", ["0"])
+    if len(lengths) > 1 or not re.fullmatch("[0-9]{1,18}", lengths[0]):
+        return HTTPStatus.BAD_REQUEST
+    return int(lengths[0])
+
+
+class Exchange:
+    """One request to the site and its answer. For the channel of the site it is the transport.
+
+    It is one without a producer: the answer goes the way of everything that is sent to this peer, is counted there,
+    and no further request is begun while too much of it waits.
+
+    :param size: bytes of the request, header and body.
+    :param answered: called when an answer that took its time is complete.
+
+    :ivar disconnecting: the site has ended the connection.
+    """
+
+    disconnecting = False
+
+    def __init__(self, house: House, site: Site, size: int, answered: Any) -> None:
+        self._house = house
+        self._missing = size
+        self._answered = answered
+        self._channel: Any = site.buildProtocol(house.transport.getPeer())
+        self._channel.makeConnection(self)
+
+    @property
+    def over(self) -> bool:
+        return not self._missing and not self._channel.requests
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what belongs to the request; returns what stands behind it."""
+        part, rest = data[: self._missing], data[self._missing :]
+        if part and not self.disconnecting:
+            self._missing -= len(part)
+            self._channel.dataReceived(part)
+            if not self._missing and self._channel.requests and not self.disconnecting:
+                self._channel.requests[0].notifyFinish().addBoth(lambda _: self._answered())
+        return rest
+
+    def lost(self, reason: Failure) -> None:
+        self._channel.connectionLost(reason)
+
+    # ITransport, as far as the channel needs it.
+
+    def write(self, data: bytes) -> None:
+        self._house.sendData(data)
+
+    def writeSequence(self, parts: list[bytes]) -> None:
+        self._house.sendData(b"".join(parts))
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+        self._house.end()
+
+    def getPeer(self) -> Any:
+        return self._house.transport.getPeer()
+
+    def getHost(self) -> Any:
+        return self._house.transport.getHost()
