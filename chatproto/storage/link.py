@@ -176,7 +176,8 @@ class Link(Connection):
             self._applied = False
             self._failed(error)
         elif len(self._cursor.query) > _SENT_AT_ONCE:
-            self.continuePolling()
+            # Not polled here: the answer may be there already, and nobody expects it before this returns.
+            self.reactor.addWriter(self)
 
     def drop(self, why: str) -> None:
         """End the connection at once. A statement under way fails; what it did on the server is not known here."""
