@@ -226,7 +226,7 @@ def write(board: Board, admin_id: int, gid: int) -> None:
     """32300: to write to a guest who waits takes the guest; capacity does not bind here."""
     desk = at_desk(board, admin_id)
     thread = board.of(gid)
-    if thread is None:
+    if thread is None or thread.banned:
         raise errors.SendNoSuchGuest()
     if thread.state == SERVING and thread.admin_id != admin_id:
         raise errors.SendServedByAnother(admin_id=thread.admin_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -25,7 +25,7 @@ log = Logger()
 
 APPEND = (
     "SELECT place, outcome, conversation_id, seq, created_at, rev, state, admin_id, admin_unread, guest_unread"
-    " FROM append_messages(%s, %s)"
+    " FROM append_messages(%s, %s, %s)"
 )
 LOCK = "SELECT id FROM conversation WHERE group_id = %s AND guest_id = %s FOR NO KEY UPDATE"
 
@@ -107,24 +107,34 @@ def shown_cmid(stored: str) -> str | None:
     return stored[1:] if stored[0] == "c" else None
 
 
-def _row(place: int, draft: Draft, key: str) -> dict[str, Any]:
-    return {
-        "o": place,
-        "g": draft.group_id,
-        "q": draft.gid,
-        "t": draft.sender.role,
-        "s": draft.sender.id,
-        "f": draft.file_type,
-        "m": key,
-        "b": draft.body,
-    }
+def _batch(drafts: Iterable[tuple[Draft, str]]) -> tuple[str, str]:
+    """The threads and the drafts of a batch, as ``append_messages`` takes them.
+
+    :param drafts: each with the cmid that is stored.
+    """
+    threads: dict[Thread, int] = {}
+    rows = []
+    for place, (draft, cmid) in enumerate(drafts):
+        sender = draft.sender
+        rows.append(
+            {
+                "o": place,
+                "k": threads.setdefault(draft.thread, len(threads) + 1),
+                "t": sender.role,
+                "s": sender.id,
+                "f": draft.file_type,
+                "m": cmid,
+                "b": draft.body,
+            }
+        )
+    named = [{"k": k, "g": group_id, "q": gid} for (group_id, gid), k in threads.items()]
+    return orjson.dumps(named).decode(), orjson.dumps(rows).decode()
 
 
 async def append(transaction: Transaction, draft: Draft) -> Outcome:
     """Store *draft* in a transaction that holds the group's lock and has decided that it may be."""
     await transaction.fetch(LOCK, draft.thread)
-    batch = orjson.dumps([_row(0, draft, stored_cmid(draft.cmid))]).decode()
-    [row] = await transaction.fetch(APPEND, (batch, True))
+    [row] = await transaction.fetch(APPEND, (*_batch([(draft, stored_cmid(draft.cmid))]), True))
     return Outcome._make(row[1:])
 
 
@@ -224,9 +234,9 @@ class Journal:
         return batch
 
     async def _commit(self, batch: list[_Entry]) -> None:
-        rows = orjson.dumps([_row(place, entry.draft, entry.key) for place, entry in enumerate(batch)])
+        threads, drafts = _batch((entry.draft, entry.key) for entry in batch)
         try:
-            answers = await self._batches.fetch(APPEND, (rows.decode(), False))
+            answers = await self._batches.fetch(APPEND, (threads, drafts, False))
         except StorageError as error:
             await self._failed(batch, error)
             return
@@ -280,11 +290,11 @@ class Journal:
     async def _alone(self, entry: _Entry) -> None:
         """Wait for one locked row on another link; the conversation is held meanwhile."""
         draft = entry.draft
-        batch = orjson.dumps([_row(0, draft, entry.key)]).decode()
+        threads, drafts = _batch([(draft, entry.key)])
 
         async def work(transaction: Transaction) -> Sequence[Any]:
             await transaction.fetch(LOCK, draft.thread)
-            [row] = await transaction.fetch(APPEND, (batch, False))
+            [row] = await transaction.fetch(APPEND, (threads, drafts, False))
             return row
 
         result: Outcome | StorageError
