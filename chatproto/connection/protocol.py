@@ -117,7 +117,8 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     send_queue = ()
     data = b""
     websocket_version = 13
-    current_frame = current_frame_masker = None
+    current_frame: Any = None
+    current_frame_masker = None
     inside_message = False
     send_state = WebSocketServerProtocol.SEND_STATE_GROUND
     triggered = trackTimings = False
@@ -315,7 +316,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
 
     def onMessageFrameEnd(self) -> None:
         super().onMessageFrameEnd()
-        if self._fragments > 1:
+        if not self.current_frame.fin:
             self._count_frame()
 
     def onPing(self, payload: bytes) -> None:

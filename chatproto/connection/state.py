@@ -179,7 +179,7 @@ class Reception(Protocol):
         """A whole binary message: the protocol has none."""
 
     def frame(self, connection: ConnectionState) -> None:
-        """A frame that is no message of its own, but work: a ping, a pong, a further fragment."""
+        """A frame that is no message of its own, but work: a ping, a pong, a fragment that ends no message."""
 
     def drained(self, connection: ConnectionState) -> None:
         """The link is no longer congested."""

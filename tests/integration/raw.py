@@ -88,15 +88,15 @@ class RawClient:
 
     def next(self) -> tuple[int, bytes]:
         """(opcode, payload) of the next frame; (8, b"") where the connection ended without one."""
-        head = self._take(2)
+        head = self.take(2)
         if len(head) < 2:
             return 8, b""
         size = head[1] & 127
         if size == 126:
-            [size] = struct.unpack("!H", self._take(2))
+            [size] = struct.unpack("!H", self.take(2))
         elif size == 127:
-            [size] = struct.unpack("!Q", self._take(8))
-        return head[0] & 15, self._take(size)
+            [size] = struct.unpack("!Q", self.take(8))
+        return head[0] & 15, self.take(size)
 
     def close_code(self) -> int | None:
         """Read to the end: the code of the close frame, None where there was none."""
@@ -120,10 +120,26 @@ class RawClient:
             pass
         return written
 
+    def drip(self, data: bytes) -> bool:
+        """Write byte after byte, a hundred a second; returns whether the peer has ended the connection meanwhile."""
+        self.socket.settimeout(0.01)
+        for octet in data:
+            try:
+                self.socket.sendall(bytes((octet,)))
+                if not self.socket.recv(65536):
+                    return True
+            except TimeoutError:
+                continue
+            except OSError:
+                return True
+        self.socket.settimeout(10.0)
+        return not self.socket.recv(65536)
+
     def close(self) -> None:
         self.socket.close()
 
-    def _take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
+        """So many bytes, or what came before the end."""
         while len(self._unread) < size and self._more():
             pass
         taken, self._unread = self._unread[:size], self._unread[size:]

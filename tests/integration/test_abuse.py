@@ -19,7 +19,7 @@ from tests.integration.raw import RawClient, frame, handshake, resident
 T = TypeVar("T")
 
 SHOP = "https://desk.example"
-FRAGMENTS, PER_ADDRESS, PER_IDENTITY, NEWCOMERS, RATE, BURST = 100, 3, 2, 3, 20, 30
+FRAGMENTS, PER_ADDRESS, PER_IDENTITY, NEWCOMERS, RATE, BURST = 25, 3, 2, 3, 20, 30
 TIGHT: tuple[str, ...] = (
     *("--trusted-proxy", "127.0.0.1", "--origin", SHOP),
     *("--max-fragments", str(FRAGMENTS), "--max-connections-per-address", str(PER_ADDRESS)),
@@ -200,6 +200,49 @@ class HandshakeTests(AbuseTestCase):
         await self.daemon.logged(r"from 203\.0\.\d+\.\d+ ended: 1000")
 
 
+class RequestTests(AbuseTestCase):
+    """Plain HTTP on the same port."""
+
+    async def answer(self, request: bytes) -> str:
+        raw = self.raw()
+        raw.socket.sendall(request)
+        head = await self.thread(raw.head)
+        return head.partition("\r\n")[0]
+
+    def post(self, body: bytes, *fields: str) -> bytes:
+        lines = ["POST /healthz HTTP/1.1", "Host: 127.0.0.1", *fields, "", ""]
+        return "\r\n".join(lines).encode() + body
+
+    async def test_body_size(self) -> None:
+        """4 KiB of body are read, of one more byte nothing; a body whose length is not told is not either."""
+        self.assertIn("405", await self.answer(self.post(b"x" * 4096, "Content-Length: 4096")))
+        self.assertIn("413", await self.answer(self.post(b"x" * 4096, "Content-Length: 4097")))
+        self.assertIn("411", await self.answer(self.post(b"", "Transfer-Encoding: chunked")))
+        self.assertIn("400", await self.answer(self.post(b"", "Content-Length: " + "9" * 4400)))
+
+    async def test_a_body_without_end(self) -> None:
+        """Whoever goes on sending all the same is cut off, and others are served."""
+        other = await self.at(self.address())
+        raw = self.raw()
+        part = b'--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n'
+        head = self.post(b"", "Content-Type: multipart/form-data; boundary=B", "Content-Length: 16777216")
+        raw.socket.sendall(head)
+        with self.assertRaises(OSError):
+            await self.thread(raw.stuff, part, 16 * MEGABYTE)
+        await other.beat()
+
+    async def test_handshake_on_a_kept_connection(self) -> None:
+        """A proxy's connection, used for pages before, becomes a WebSocket, however the network cuts the handshake."""
+        raw = self.raw()
+        raw.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /")
+        self.assertIn("200", await self.thread(raw.head))
+        self.assertEqual(await self.thread(raw.take, 3), b"ok\n")
+        raw.socket.sendall(handshake({"X-Forwarded-For": self.address()}).removeprefix(b"GET /"))
+        self.assertIn("101", await self.thread(raw.head))
+        reply = await self.thread(raw.ask, call_type=0)
+        self.assertEqual(reply["code"], 200)
+
+
 class IdentityTests(AbuseTestCase):
     async def test_connections_of_one_admin(self) -> None:
         """The login of one connection too many is closed with 4005, without a reply; the others stay."""
@@ -284,6 +327,32 @@ class IdentityTests(AbuseTestCase):
             history = await client.request(22100, page_size=100)
         self.assertEqual(history["data"]["last_seq"], codes.count(200))
 
+    async def test_large_ones_count_more(self) -> None:
+        """Each 4 KiB of a frame count as one more: less than the burst of large ones is refused."""
+        client = await self.at(self.address())
+        client.good(await self.anonymous(client))
+        pad = "x" * 16384
+        replies = await all_of(*(client.request(22200, pad=pad) for _ in range(BURST // 5 + 1)))
+        self.assertEqual([reply["code"] for reply in replies], [200] * (BURST // 5) + [-9997])
+
+    async def test_floods(self) -> None:
+        """Past the rate a flood stays with its sender, whatever it is made of: it is not even read."""
+        for kind in (
+            frame(b"{}"),
+            frame(b'{"call_type":0}'),
+            frame(b"", 0x82),
+            frame(b"", 0x89),
+            frame(b"", 0x8A),
+            frame(b"x", 0x01) + frame(b"", 0x80),
+        ):
+            raw = self.raw()
+            await self.thread(raw.open, {"X-Forwarded-For": self.address()})
+            taken = await self.thread(raw.stuff, kind * 1000, 64 * MEGABYTE)
+            self.assertLess(taken, 16 * MEGABYTE, kind)
+            raw.close()
+        other = await self.at(self.address())
+        await other.beat()
+
 
 class DoorTests(AbuseTestCase):
     """A small house: few connections, little patience, no proxy."""
@@ -308,6 +377,17 @@ class DoorTests(AbuseTestCase):
             raw = self.raw()
             raw.socket.sendall(data)
             self.assertEqual(await self.thread(raw.head), "")
+
+    async def test_slow_requests(self) -> None:
+        """A kept connection that is not used again, or a body that comes in drops, ends in as short a time."""
+        page = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        for drops in (b"", b"x" * 1000, b"\r\n" * 500):
+            raw = self.raw()
+            raw.socket.sendall(page)
+            self.assertIn("200", await self.thread(raw.head))
+            if drops.startswith(b"x"):
+                raw.socket.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n")
+            self.assertTrue(await self.thread(raw.drip, drops))
 
     async def test_connections_in_all(self) -> None:
         """A full server answers 503 to WebSocket, and still says that it is healthy; who leaves makes room."""
@@ -397,8 +477,32 @@ class SlowTests(AbuseTestCase):
         # Each answer has 640 KB: all of them would be 64 GB.
         taken = await self.thread(raw.stuff, question, 100_000 * len(question))
         self.assertLess(taken, 16 * MEGABYTE)
-        self.assertLess(resident(self.daemon.pid) - before, 192 * MEGABYTE)
+        self.assertLess(resident(self.daemon.pid) - before, 48 * MEGABYTE)
         await writer.good_request(22100)
+
+    async def test_a_guest_who_sends_and_never_reads(self) -> None:
+        """Replies that nobody reads keep further commands from starting: neither messages nor answers pile up."""
+        self.daemon.add_admin(self.group_id, "Alice")
+        raw, login = await self.slow_guest()
+        before = resident(self.daemon.pid)
+        message = frame(json.dumps({"api_key": 22300, "msg": "x" * 16000, "file_type": 6}).encode())
+        taken = await self.thread(raw.stuff, message, 256 * MEGABYTE)
+        self.assertLess(taken, 64 * MEGABYTE)
+        self.assertLess(resident(self.daemon.pid) - before, 48 * MEGABYTE)
+        raw.close()
+        await (await self.guest("writer", guest_token=login["guest_token"])).good_request(22100)
+
+    async def test_a_guest_who_writes_a_lot(self) -> None:
+        """However much comes at once, an admin who reads gets all of it and stays."""
+        admin = await self.admin(self.daemon.add_admin(self.group_id, "Alice"), "alice")
+        guest = await self.guest()
+        body = "x" * 16000
+        # Six times max_unsent.
+        await all_of(*(guest.request(22300, msg=body, file_type=6) for _ in range(200)))
+        for _ in range(200):
+            await admin.push(32399)
+        await admin.good_request(33000)
+        self.assertIsNone(admin.end)
 
     async def test_commands_that_wait(self) -> None:
         """While one command is slow, 64 and many more wait and are answered in order; a heartbeat does not wait."""
