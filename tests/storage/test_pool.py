@@ -67,6 +67,16 @@ class FetchTests(DatabaseTestCase):
         self.assertEqual(await self.pool.fetch("CREATE TABLE t (n integer)"), [])
         self.assertEqual(await self.pool.fetch("SELECT * FROM t"), [])
 
+    async def test_later(self) -> None:
+        """An answer never comes while the question is being asked: what follows from it would run inside the asker.
+
+        A long statement takes a while to be sent, and its answer may be there by then.
+        """
+        for _ in range(50):
+            answer = run(self.pool.fetch("SELECT length(%s)", ("x" * 9000,)))
+            self.assertNoResult(answer)
+            self.assertEqual([(9000,)], await answer)
+
     async def test_refused(self) -> None:
         """What PostgreSQL refuses says why by its code, and says nothing of the row to the log."""
         await self.pool.fetch("CREATE TABLE t (word text UNIQUE)")
