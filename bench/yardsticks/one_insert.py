@@ -50,9 +50,7 @@ class OneInsertServer(ChatServer):
     async def _open_pool(self, name: str, size: int) -> Pool:
         return await super()._open_pool(name, LINKS if name == "journal" else size)
 
-    def _build(
-        self, name: str, keyring: Any, pool: Pool, batches: Pool, waiters: Pool, marks_pool: Pool
-    ) -> None:
+    def _build(self, name: str, keyring: Any, pool: Pool, batches: Pool, waiters: Pool, marks_pool: Pool) -> None:
         super()._build(name, keyring, pool, batches, waiters, marks_pool)
         config = self.config
         timeout = config.query_timeout

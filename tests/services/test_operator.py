@@ -18,7 +18,7 @@ from chatproto.storage import control as listening
 from chatproto.storage import history, people, presence, registry
 from chatproto.storage.assignment import AssignmentStore
 from chatproto.storage.journal import Draft
-from chatproto.storage.pool import Pool
+from chatproto.storage.pool import Pool, Transaction
 from chatproto.storage.presence import Session
 from tests.database import DatabaseTestCase
 
@@ -43,9 +43,11 @@ class ControlTestCase(DatabaseTestCase):
         group_id = group or self.group
         admin_id, _ = await self.control.add_admin(group_id, name, capacity=capacity)
         session = Session(f"admin {admin_id}", Role.ADMIN, admin_id, group_id)
-        await self.assignment.arrive(
-            group_id, admin_id, lambda transaction: presence.begin(transaction, self.node, session)
-        )
+
+        async def first(transaction: Transaction) -> None:
+            await presence.begin(transaction, self.node, session)
+
+        await self.assignment.arrive(group_id, admin_id, first)
         return admin_id
 
     async def guest(self, external_id: str, *, group: int | None = None) -> Principal:
