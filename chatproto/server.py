@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError, maybeDeferred
@@ -58,6 +59,22 @@ MOMENT = 0.25
 """Seconds that a part has to stop in when the drain time is over."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The links to the database, apart by what they are for, so that nobody waits for somebody else's work.
+
+    :ivar journal: one link: two commits in flight were slower than one. So with *marks*.
+    :ivar waiters: for messages whose conversation stays locked.
+    :ivar node: for the lease: however many commands wait for a link, this node is not given up.
+    """
+
+    general: Pool
+    journal: Pool
+    waiters: Pool
+    marks: Pool
+    node: Pool
+
+
 class ChatServer:
     """One node: everything between the port and the database.
 
@@ -98,13 +115,16 @@ class ChatServer:
         name = self._name.take()
         self._undo.append(self._give_back_name)
         keyring = load_keyring(config)
-        pool = await self._open_pool("general", config.pool_size)
-        batches = await self._open_pool("journal", 1)
-        waiters = await self._open_pool("waiters", WAITERS)
-        marks_pool = await self._open_pool("marks", 1)
-        await migrate(pool)
-        self.pool = pool
-        self._build(name, keyring, pool, batches, waiters, marks_pool)
+        pools = Pools(
+            general=await self._open_pool("general", config.pool_size),
+            journal=await self._open_pool("journal", 1),
+            waiters=await self._open_pool("waiters", WAITERS),
+            marks=await self._open_pool("marks", 1),
+            node=await self._open_pool("node", 1),
+        )
+        self.pool = pools.general
+        await migrate(self.pool)
+        self._build(name, keyring, pools)
         await self.node.start()
         self._undo += [self._leave, self._flushed]
         control = Control(self.dsn, self._reactor, CHANNEL, self._heard, self._heard_nothing)
@@ -113,7 +133,7 @@ class ChatServer:
         self.heartbeat.start()
         self._undo.append(self.heartbeat.stop)
         if config.demo:
-            self.demo = await seed_demo(Operator(pool, self.assignment))
+            self.demo = await seed_demo(Operator(self.pool, self.assignment))
         await self._listen()
 
     async def _start_postgres(self) -> str:
@@ -136,21 +156,21 @@ class ChatServer:
         self._undo.append(pool.close)
         return pool
 
-    def _build(self, name: str, keyring: Any, pool: Pool, batches: Pool, waiters: Pool, marks_pool: Pool) -> None:
-        config, reactor = self.config, self._reactor
+    def _build(self, name: str, keyring: Any, pools: Pools) -> None:
+        config, reactor, pool = self.config, self._reactor, pools.general
         grace = int(config.grace * 1000)
         self.assignment = assignment = Assignment(AssignmentStore(pool, grace=grace))
         self.journal = Journal(
-            batches,
-            waiters,
+            pools.journal,
+            pools.waiters,
             reactor,
             timeout=config.query_timeout,
             batch_size=config.batch_size,
             queue_size=config.queue_size,
         )
-        marks = ReadMarks(marks_pool, reactor, timeout=config.query_timeout, batch_size=config.batch_size)
+        marks = ReadMarks(pools.marks, reactor, timeout=config.query_timeout, batch_size=config.batch_size)
         patience = Patience(grace, _milliseconds(config.service_idle), _milliseconds(config.queue_leave))
-        self.node = Node(pool, assignment, reactor, name, patience, self._live_sessions, self._returned)
+        self.node = Node(pools.node, assignment, reactor, name, patience, self._live_sessions, self._returned)
         sessions = Sessions(
             pool,
             assignment,

@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from chatproto.config import Config, load
-from chatproto.server import ChatServer
+from chatproto.server import ChatServer, Pools
 from chatproto.services.messaging import Messaging
 from chatproto.storage.journal import Draft, Journal, Outcome, Thread
 from chatproto.storage.marks import ReadMarks
@@ -50,9 +50,9 @@ class OneInsertServer(ChatServer):
     async def _open_pool(self, name: str, size: int) -> Pool:
         return await super()._open_pool(name, LINKS if name == "journal" else size)
 
-    def _build(self, name: str, keyring: Any, pool: Pool, batches: Pool, waiters: Pool, marks_pool: Pool) -> None:
-        super()._build(name, keyring, pool, batches, waiters, marks_pool)
-        config = self.config
+    def _build(self, name: str, keyring: Any, pools: Pools) -> None:
+        super()._build(name, keyring, pools)
+        config, pool, batches = self.config, pools.general, pools.journal
         timeout = config.query_timeout
         self.journal = Lanes(
             [
@@ -60,7 +60,7 @@ class OneInsertServer(ChatServer):
                 for _ in range(LINKS)
             ]
         )
-        marks = ReadMarks(marks_pool, self._reactor, timeout=timeout, batch_size=config.batch_size)
+        marks = ReadMarks(pools.marks, self._reactor, timeout=timeout, batch_size=config.batch_size)
         self.services.messaging = Messaging(self.journal, marks, self.services.assignment, pool)
 
 
