@@ -318,7 +318,7 @@ class Config:
     max_header: int = _limits(SIZE, "16K", "Bytes of an HTTP request's header.")
     max_http_body: int = _limits(SIZE, "4K", "Bytes of an HTTP request's body.")
     max_frame: int = _limits(SIZE, "64K", "Bytes of a frame that a client sends.")
-    max_fragments: int = _limits(COUNT, "65536", "WebSocket fragments of one frame's message.")
+    max_fragments: int = _limits(COUNT, "70000", "WebSocket fragments of one frame's message.")
     max_text: int = _limits(COUNT, "5000", "Characters of a text message.")
     max_body: int = _limits(SIZE, "16K", "Bytes (as JSON) of a message of another kind.")
     max_name: int = _limits(COUNT, "100", "Characters of a name; longer ones are cut.")

@@ -52,7 +52,7 @@ class Defaults(SynchronousTestCase):
         self.assertEqual((config.grace, config.ping_after, config.dead_after, config.login_timeout), (45, 20, 50, 10))
         self.assertEqual((config.query_timeout, config.drain_timeout), (5, 10))
         self.assertEqual((config.service_idle, config.queue_leave, config.refresh_limit), (1800, 600, 30 * 86400))
-        self.assertEqual((config.max_frame, config.max_header, config.max_fragments), (65536, 16384, 65536))
+        self.assertEqual((config.max_frame, config.max_header, config.max_fragments), (65536, 16384, 70000))
         self.assertEqual((config.max_connections, config.max_connections_per_address), (20000, 200))
         self.assertEqual((config.max_connections_per_identity, config.anonymous_per_minute), (16, 30))
         self.assertEqual((config.rate, config.burst, config.max_waiting), (50, 200, 64))
