@@ -577,6 +577,8 @@ class ChatFactory(WebSocketServerFactory):
     def _with_options(self, protocol: type[ChatProtocol]) -> type[ChatProtocol]:
         """The options as attributes of a class: Autobahn then leaves them out of each instance."""
         options: dict[str, Any] = {name: getattr(self, name) for name in protocol.CONFIG_ATTRS}
+        # What is there need not be copied for each connection, nor formatted for a log that nobody reads.
+        options["CONFIG_ATTRS"] = ()
         options["perMessageCompressionAccept"] = staticmethod(self.perMessageCompressionAccept)
         options["trafficStats"] = TrafficStats()
         options["_short_way"] = self.config.max_frame >= MOST
