@@ -15,12 +15,11 @@ from twisted.logger import Logger
 
 from chatproto.connection.state import ConnectionState, Phase
 from chatproto.errors import StorageError
+from chatproto.wire.codes import CLOSE_NOT_LOGGED_IN, CLOSE_SILENT
 
 if TYPE_CHECKING:
     from chatproto.config import Config
 
-SILENT = 4003  # docs/protocol.md, *Error codes*
-NOT_LOGGED_IN = 4004
 
 CLOSE_TIMEOUT = 5.0  # seconds that a peer has to answer a close frame
 PAUSE_TIMEOUT = 30.0  # seconds that reading may pause: until then neither FIN nor RST would be noticed
@@ -69,7 +68,7 @@ def attend(link: Beating, now: float, config: Config) -> float:
     connection = link.connection
     if connection is None:
         if now >= link.accepted_at + config.login_timeout:
-            link.close(NOT_LOGGED_IN, "no request in time")
+            link.close(CLOSE_NOT_LOGGED_IN, "no request in time")
             return now + CLOSE_TIMEOUT
         return link.accepted_at + config.login_timeout
     if link.stuck:
@@ -79,7 +78,7 @@ def attend(link: Beating, now: float, config: Config) -> float:
     if connection.phase is Phase.NEW:
         login_by = connection.opened_at + config.login_timeout
         if now >= login_by:
-            link.close(NOT_LOGGED_IN, "not logged in in time")
+            link.close(CLOSE_NOT_LOGGED_IN, "not logged in in time")
             return now + CLOSE_TIMEOUT
         next_due = min(next_due, login_by)
     if link.paused_at is not None:
@@ -92,7 +91,7 @@ def attend(link: Beating, now: float, config: Config) -> float:
         return min(next_due, end_at, now + config.ping_after)
     heard = connection.last_heard
     if now >= heard + config.dead_after:
-        link.close(SILENT, "silent")
+        link.close(CLOSE_SILENT, "silent")
         return now + CLOSE_TIMEOUT
     ping_at = max(heard, link.pinged_at) + config.ping_after
     if now >= ping_at:

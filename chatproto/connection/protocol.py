@@ -29,15 +29,14 @@ from chatproto.connection.heartbeat import CLOSE_TIMEOUT
 from chatproto.connection.incoming import MOST, next_text
 from chatproto.connection.outgoing import Outgoing, Turn, text_header
 from chatproto.connection.state import ConnectionState, Reception
+from chatproto.wire.codes import CLOSE_TOO_LARGE, CLOSE_TOO_SLOW
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
 
     from chatproto.config import Config
 
-TOO_SLOW = 4002  # docs/protocol.md, *Error codes*
 INTERNAL_ERROR = 1011
-MESSAGE_TOO_BIG = 1009
 
 FRAMES_A_TURN = 64
 """Frames of one connection that are handled before others get their turn."""
@@ -312,7 +311,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         # Empty fragments count for nothing in Autobahn's limits of size.
         self._fragments += 1
         if self._fragments > self.factory.config.max_fragments and not self.failedByMe:
-            self._fail_connection(MESSAGE_TOO_BIG, "too many fragments")
+            self._fail_connection(CLOSE_TOO_LARGE, "too many fragments")
 
     def onMessageFrameEnd(self) -> None:
         super().onMessageFrameEnd()
@@ -414,7 +413,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     def give_up(self) -> None:
         """Tell a peer that is too slow so, in place of what waits for it."""
         self._drop_queue()
-        self.close(TOO_SLOW, "too slow a reader")
+        self.close(CLOSE_TOO_SLOW, "too slow a reader")
 
     def _drained(self) -> None:
         if self.behind:

@@ -111,11 +111,6 @@ async def guest_by_external_id(reader: Reader, external_id: str) -> GuestRecord 
     return _guest(*rows[0]) if rows else None
 
 
-async def guest_by_id(reader: Reader, gid: int) -> GuestRecord | None:
-    rows = await reader.fetch(f"SELECT {_GUEST} FROM guest WHERE id = %s AND shop_id = %s", (gid, SHOP))
-    return _guest(*rows[0]) if rows else None
-
-
 async def save_customer(
     reader: Reader, external_id: str, name: str | None, avatar: str | None, profile: str | None
 ) -> GuestRecord:
