@@ -21,6 +21,8 @@
  *        storm   log in, and when the server is gone come back until everybody is logged in again
  *
  * Standard output gets one JSON object a line: {"event": "ready" | "measuring" | "measured" | "result", ...}.
+ * While messages are measured there is one more, "sample", every `sample` seconds: the latencies of what has arrived
+ * since the one before.
  * A message counts for the measurement when it arrives in it, a latency when its message was sent in it.
  *
  * In each conversation every receiver must get the numbers 0, 1, 2, ... once each and in this order, and so must the
@@ -91,7 +93,7 @@ static size_t outgoing_size;
 static uint64_t random_state = 88172645463325252ull;
 
 static uint64_t window = 1, rate = 1000, concurrency = 64;
-static double warm = 1, measure = 5, drain = 10, limit = 120, login_within = 300, backoff = 1, backoff_most = 30;
+static double sample = 0, warm = 1, measure = 5, drain = 10, limit = 120, login_within = 300, backoff = 1, backoff_most = 30;
 static const char *counts_path;
 
 static size_t next_to_start, starting, opened;
@@ -101,7 +103,7 @@ static uint64_t total_sent, total_acked, total_pushed, window_acked, window_push
 static uint64_t refused, duplicate, missing, strange, closed, login_failed, attempts, pings;
 static uint64_t failed_in[BROKEN + 1];  /* storm: attempts that failed, by how far they came */
 static char first_error[400];
-static struct histogram ack_times, push_times, login_times, lag_times;
+static struct histogram ack_times, push_times, login_times, lag_times, sample_acks, sample_pushes;
 static uint32_t *receivers_of;
 
 static uint64_t clock_now(void)
@@ -406,10 +408,13 @@ static int mark_of(const char *text, size_t size, uint64_t *thread, uint64_t *nu
     return *end == '"' && *stamp;
 }
 
-static void take_time(struct histogram *h, uint64_t stamp)
+static void take_time(struct histogram *h, struct histogram *sampled, uint64_t stamp)
 {
+    uint64_t taken = now > stamp ? now - stamp : 0;
     if (stamp >= begin_at && stamp < end_at)
-        record(h, now > stamp ? now - stamp : 0);
+        record(h, taken);
+    if (sample > 0)
+        record(sampled, taken);
 }
 
 static void on_acknowledged(struct conn *c, const char *text, size_t size)
@@ -432,7 +437,7 @@ static void on_acknowledged(struct conn *c, const char *text, size_t size)
     total_acked++;
     if (now >= begin_at && now < end_at)
         window_acked++;
-    take_time(&ack_times, stamp);
+    take_time(&ack_times, &sample_acks, stamp);
     if (mode == MODE_CLOSED && running)
         put_message(c, now);
 }
@@ -460,7 +465,7 @@ static void on_pushed(struct conn *c, const char *text, size_t size)
     total_pushed++;
     if (now >= begin_at && now < end_at)
         window_pushed++;
-    take_time(&push_times, stamp);
+    take_time(&push_times, &sample_pushes, stamp);
 }
 
 static int is_message_push(long key)
@@ -694,9 +699,22 @@ static void send_due(uint64_t begun, uint64_t *steps)
     }
 }
 
+static void tell_sample(void)
+{
+    printf("{\"event\": \"sample\", \"seconds\": %.4f, \"sent\": %llu, \"cpu\": %.4f, ", (double)(now - begin_at) / 1e9,
+           (unsigned long long)total_sent, cpu_seconds());
+    print_histogram("ack", &sample_acks);
+    printf(", ");
+    print_histogram("push", &sample_pushes);
+    printf("}\n");
+    fflush(stdout);
+    memset(&sample_acks, 0, sizeof sample_acks);
+    memset(&sample_pushes, 0, sizeof sample_pushes);
+}
+
 static void exchange(void)
 {
-    uint64_t begun, steps = 0, give_up, drained_at = 0;
+    uint64_t begun, steps = 0, give_up, drained_at = 0, samples = 1;
     double cpu = 0, cpu_used = 0;
     int stage = 0;
     now = begun = clock_now();
@@ -710,7 +728,10 @@ static void exchange(void)
         write_out(senders[i]);
     }
     while (now < give_up) {
+        uint64_t sample_at = begin_at + (uint64_t)((double)samples * sample * 1e9);
         uint64_t until = stage == 0 ? begin_at : stage == 1 ? end_at : give_up;
+        if (stage == 1 && sample > 0 && sample_at < until)
+            until = sample_at;
         if (mode == MODE_RATE && running) {
             uint64_t due;
             send_due(begun, &steps);
@@ -722,6 +743,12 @@ static void exchange(void)
             event("measuring");
             cpu = cpu_seconds();
             stage = 1;
+            memset(&sample_acks, 0, sizeof sample_acks);
+            memset(&sample_pushes, 0, sizeof sample_pushes);
+        }
+        if (stage == 1 && sample > 0 && now >= sample_at) {
+            tell_sample();
+            samples++;
         }
         if (stage == 1 && now >= end_at) {
             if (mode == MODE_RATE)
@@ -870,7 +897,7 @@ static void read_option(const char *text)
     size_t size = value ? (size_t)(value - text) : 0;
     struct { const char *name; uint64_t *whole; double *seconds; } known[] = {
         {"window", &window, NULL}, {"rate", &rate, NULL}, {"concurrency", &concurrency, NULL}, {"warm", NULL, &warm},
-        {"measure", NULL, &measure}, {"drain", NULL, &drain}, {"limit", NULL, &limit}, {"login_within", NULL, &login_within}, {"backoff", NULL, &backoff},
+        {"measure", NULL, &measure}, {"sample", NULL, &sample}, {"drain", NULL, &drain}, {"limit", NULL, &limit}, {"login_within", NULL, &login_within}, {"backoff", NULL, &backoff},
         {"backoff_most", NULL, &backoff_most},
     };
     for (size_t i = 0; value && i < sizeof known / sizeof *known; i++) {
