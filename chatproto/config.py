@@ -252,6 +252,13 @@ class Config:
     origins: tuple[str, ...] = _network(
         ORIGIN, None, "A web origin that may connect.", repeated="origin", shown="the server's own, always allowed"
     )
+    image_hosts: tuple[str, ...] = _network(
+        ORIGIN,
+        None,
+        "An origin from which our pages may show pictures of products and people.",
+        repeated="image-host",
+        shown="the server's own, always allowed",
+    )
     trusted_proxies: tuple[Network, ...] = _network(
         NETWORK, None, "A proxy whose X-Forwarded-For is believed.", repeated="trusted-proxy"
     )
@@ -286,6 +293,9 @@ class Config:
     refresh_limit: float = _tokens(
         TIME_OR_ZERO, "30d", "How long after the first log-in a token may be renewed; 0 is for ever."
     )
+    password_life: float = _tokens(
+        TIME, "12h", "How long the token of a log-in by password is good for; it is renewed while it is used."
+    )
 
     anonymous_guests: bool = _service(YES_NO, "yes", "Whether guests may come without a token of the shop.")
     grace: float = _service(TIME_OR_ZERO, "45", "How long an admin who lost every connection keeps the guests.")
@@ -294,6 +304,9 @@ class Config:
     )
     queue_leave: float = _service(
         TIME_OR_ZERO, "10m", "A queued guest who wrote nothing leaves the queue after so long off line; 0 is never."
+    )
+    recall_within: float = _service(
+        TIME_OR_ZERO, "2m", "How long after sending a message its sender may recall it; 0 is never."
     )
     language: str = _service(LANGUAGE, "en", "Language of error messages.")
     demo: bool = _service(YES_NO, "no", "Make a group, two admins and their tokens, and print where to go.", flag=True)
@@ -308,6 +321,8 @@ class Config:
     max_connections_per_address: int = _limits(COUNT, "200", "Connections of one address.")
     max_connections_per_identity: int = _limits(COUNT, "16", "Connections of one guest or admin.")
     anonymous_per_minute: int = _limits(COUNT, "30", "New anonymous guests a minute from one address.")
+    password_tries: int = _limits(COUNT, "10", "Wrong passwords in 15 minutes for one name.")
+    password_tries_per_address: int = _limits(COUNT, "50", "Wrong passwords in 15 minutes from one address.")
     rate: int = _limits(COUNT, "50", "Frames a second of one connection in the long run; each 4K of one are one more.")
     burst: int = _limits(COUNT, "200", "Frames of one connection at once.")
     max_waiting: int = _limits(COUNT, "64", "Commands of one connection that wait before reading pauses.")

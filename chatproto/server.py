@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, TimeoutError, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from chatproto.bus.local import LocalBus
@@ -17,6 +19,7 @@ from chatproto.commands.missed import MissedNews
 from chatproto.commands.news import News
 from chatproto.commands.table import Services
 from chatproto.config import Config
+from chatproto.connection.admission import Admission
 from chatproto.connection.dispatch import Dispatch
 from chatproto.connection.heartbeat import Heartbeat
 from chatproto.connection.hub import Hub
@@ -34,6 +37,7 @@ from chatproto.services.catchup import CatchUp
 from chatproto.services.guests import Guests
 from chatproto.services.messaging import Messaging
 from chatproto.services.operator import Operator
+from chatproto.services.passwords import Passwords
 from chatproto.services.presence import Node, Patience
 from chatproto.services.sessions import Sessions
 from chatproto.storage.assignment import AssignmentStore
@@ -44,6 +48,9 @@ from chatproto.storage.migrations import migrate
 from chatproto.storage.pool import Pool
 from chatproto.storage.presence import Session
 from chatproto.storage.registry import CHANNEL
+from chatproto.web.assets import Assets
+from chatproto.web.login import Login
+from chatproto.web.pages import pages
 from chatproto.web.site import make_site
 from chatproto.wire import codes
 from chatproto.wire.fields import Limits
@@ -188,6 +195,8 @@ class ChatServer:
             messaging=Messaging(self.journal, marks, assignment, pool),
             assignment=assignment,
             guests=Guests(pool),
+            recalls=Recalls(pool, int(config.recall_within * 1000)),
+            typing=Typing(pool, reactor, self.hub.follows),
             keyring=keyring,
             newcomers=Newcomers(config.anonymous_per_minute, reactor.seconds),
             wall=time.time,
@@ -215,12 +224,25 @@ class ChatServer:
             max_logins=config.max_logins,
             max_logins_waiting=config.max_logins_waiting,
         )
-        self.factory = ChatFactory(config, self.dispatch, reactor, make_site(self._readiness, reactor))
+        self.factory = ChatFactory(config, self.dispatch, reactor, make_site(self._readiness, reactor, self._pages()))
         self.heartbeat = Heartbeat(reactor, self.factory.connections, config)
         self.heartbeat.every(RENEW_EVERY, "renewing the lease", self._renew)
         self.heartbeat.every(ROUND_EVERY, "looking after the cluster", self._look_after_cluster)
         self.heartbeat.every(ROUND_EVERY, "expiring connections", self._expire)
         self.heartbeat.every(COMPARE_EVERY, "comparing with the database", self._compare)
+
+    def _pages(self) -> dict[bytes, Any]:
+        """What the HTTP side shows beside the two for health."""
+        config = self.config
+        login = Login(
+            Passwords(self.pool, partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool())).admin,
+            lambda admin_id: self.services.keyring.issue({"admin_id": admin_id}, config.password_life, time.time()),
+            Admission(config).client_address,
+            self._reactor.seconds,
+            per_name=config.password_tries,
+            per_address=config.password_tries_per_address,
+        )
+        return pages(Assets(), image_hosts=config.image_hosts, shops=config.origins, login=login, demo=config.demo)
 
     async def _listen(self) -> None:
         self._undo.append(self._close_ports)

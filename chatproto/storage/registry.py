@@ -214,10 +214,18 @@ async def set_password_hash(reader: Reader, group_id: int, admin_id: int, passwo
     )
 
 
-async def password_hash(reader: Reader, admin_id: int) -> str | None:
-    """What :func:`chatproto.domain.passwords.matches` compares with."""
-    rows = await reader.fetch("SELECT password_hash FROM admin WHERE id = %s", (admin_id,))
-    return rows[0][0] if rows else None
+async def password_of(reader: Reader, name: str) -> tuple[int, str] | None:
+    """(admin_id, PHC string) of who logs in by this name, or by the number where names repeat.
+
+    :returns: None where that is nobody, or more than one, or is banned, or has no password.
+    """
+    rows = await reader.fetch(
+        "SELECT a.id, a.password_hash FROM admin a JOIN service_group g ON g.id = a.group_id"
+        " WHERE g.shop_id = %s AND a.status = 'active' AND g.status = 'active' AND a.password_hash IS NOT NULL"
+        " AND (a.name = %s OR a.id::text = %s) LIMIT 2",
+        (SHOP, name, name),
+    )
+    return (rows[0][0], rows[0][1]) if len(rows) == 1 else None
 
 
 # Guests.

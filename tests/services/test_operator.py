@@ -261,7 +261,7 @@ class AdminTests(ControlTestCase):
         row, _ = await self.control.set_password(admin_id, "$scrypt$…")
         self.assertTrue(row.has_password)
         self.assertNotIn("scrypt", repr(row))
-        self.assertEqual("$scrypt$…", await registry.password_hash(self.pool, admin_id))
+        self.assertEqual((admin_id, "$scrypt$…"), await registry.password_of(self.pool, str(admin_id)))
 
     async def test_unknown(self) -> None:
         """A wrong number is said, and changes nothing."""

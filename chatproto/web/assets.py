@@ -1,0 +1,107 @@
+"""The files of ``static/``, read once at the start: scripts, style sheets and pages, with their gzip copies.
+
+Scripts and style sheets are served under ``/static/VERSION/…``, where the version is of all of them together: a
+browser keeps them for ever, and never mixes those of two versions. Imports between modules are relative and stay so.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+STATIC = Path(__file__).resolve().parent / "static"
+
+TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".ico": "image/x-icon",
+    ".txt": "text/plain; charset=utf-8",
+    ".mp3": "audio/mpeg",
+    ".webmanifest": "application/manifest+json",
+}
+"""Content types by suffix, and all that is served; the machine's own table may know .js by another name."""
+
+_PACKED = (".js", ".css", ".html", ".svg", ".txt", ".webmanifest")
+_IMPORT = re.compile(rb"""^\s*(?:import|export)\b[^'";]*?['"](\.{1,2}/[^'"]+)['"]""", re.MULTILINE)
+_SCRIPT = re.compile(r'<script type="module" src="\{\{static\}\}/([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file as it is sent.
+
+    :ivar packed: the gzip copy, where it is smaller.
+    :ivar tag: names the content, without quotes.
+    """
+
+    type: bytes
+    body: bytes
+    packed: bytes | None
+    tag: str
+
+    @classmethod
+    def of(cls, suffix: str, body: bytes) -> Asset:
+        # mtime 0: the same bytes, and so the same tag, at every start and on every node.
+        packed = gzip.compress(body, 9, mtime=0) if suffix in _PACKED else None
+        if packed is not None and len(packed) >= len(body):
+            packed = None
+        return cls(TYPES[suffix].encode(), body, packed, hashlib.sha256(body).hexdigest()[:20])
+
+
+class Assets:
+    """All files below *root*.
+
+    :ivar version: of all together.
+    """
+
+    def __init__(self, root: Path = STATIC) -> None:
+        self._files = {name: path.read_bytes() for name, path in _files(root)}
+        digest = hashlib.sha256()
+        for name, body in self._files.items():
+            digest.update(f"{name}\0{len(body)}\0".encode() + body)
+        self.version = digest.hexdigest()[:12]
+        self._assets = {
+            name: Asset.of(Path(name).suffix, body) for name, body in self._files.items() if not name.endswith(".html")
+        }
+
+    def get(self, name: str) -> Asset | None:
+        """A file by its path below ``static/``; pages are none."""
+        return self._assets.get(name)
+
+    def page(self, name: str) -> Asset | None:
+        """A page with the addresses of its files filled in: ``{{static}}`` is the folder of this version, and
+        ``{{preload}}`` names all modules that its scripts import, so that they come in one go."""
+        if name not in self._files:
+            return None
+        text = self._files[name].decode()
+        base = f"/static/{self.version}"
+        modules = [module for entry in _SCRIPT.findall(text) for module in self._closure(entry)]
+        links = "\n".join(f'<link rel="modulepreload" href="{base}/{module}">' for module in dict.fromkeys(modules))
+        return Asset.of(".html", text.replace("{{preload}}", links).replace("{{static}}", base).encode())
+
+    def _closure(self, entry: str) -> list[str]:
+        """The module and all that it imports."""
+        found, rest = [entry], [entry]
+        while rest:
+            name = rest.pop()
+            for match in _IMPORT.findall(self._files.get(name, b"")):
+                module = posixpath.normpath(posixpath.join(posixpath.dirname(name), match.decode()))
+                if module not in found:
+                    found.append(module)
+                    rest.append(module)
+        return found
+
+
+def _files(root: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.suffix in TYPES:
+            yield path.relative_to(root).as_posix(), path

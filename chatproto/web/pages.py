@@ -1,0 +1,128 @@
+"""What a browser gets: the agents' console, the guest's panel and its loader, the demo shop, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from chatproto.web import headers
+from chatproto.web.assets import Asset, Assets
+from chatproto.web.headers import Fields
+from chatproto.web.plain import Plain
+
+
+class Served(Plain):
+    """One asset, with a gzip copy for who takes it, and 304 for who has it."""
+
+    def __init__(self, asset: Asset, fields: Fields) -> None:
+        super().__init__()
+        self._asset = asset
+        self._fields = fields
+
+    def render(self, request: Request) -> bytes:
+        if request.method not in (b"GET", b"HEAD"):
+            return super().render(request)
+        asset = self._asset
+        packed = asset.packed if _takes_gzip(request) else None
+        tag = f'"{asset.tag}{"-gzip" if packed is not None else ""}"'
+        # What of our own fields a page does not name it does not want (X-Frame-Options of a page that is framed).
+        request.security = self._fields  # type: ignore[attr-defined]
+        request.setHeader(b"ETag", tag)
+        if asset.packed is not None:
+            request.setHeader(b"Vary", b"Accept-Encoding")
+        if _has(request, asset.tag):
+            request.setResponseCode(304)
+            return b""
+        body = asset.body if packed is None else packed
+        request.setHeader(b"Content-Type", asset.type)
+        if packed is not None:
+            request.setHeader(b"Content-Encoding", b"gzip")
+        request.setHeader(b"Content-Length", b"%d" % len(body))
+        return b"" if request.method == b"HEAD" else body
+
+
+class Folder(Plain):
+    """An address that ends with a slash: what stands there, and what stands below."""
+
+    def __init__(self, index: Resource) -> None:
+        super().__init__()
+        self.put(b"", index)
+
+    def put(self, name: bytes, child: Resource) -> None:
+        """What answers below this address; zope's interfaces are unknown to type checkers."""
+        here: Any = self
+        here.putChild(name, child)
+
+    def render(self, request: Request) -> bytes:
+        """The address without its slash."""
+        if request.method in (b"GET", b"HEAD"):
+            # Relative, as a proxy may have put something in front; and never to another host, whatever was asked.
+            request.setResponseCode(308)
+            name = (request.prepath or [b""])[-1]
+            request.setHeader(b"Location", name + b"/")
+            request.setHeader(b"Content-Length", b"0")
+            return b""
+        return super().render(request)
+
+
+class StaticFiles(Plain):
+    """/static/VERSION/…"""
+
+    isLeaf = True
+
+    def __init__(self, assets: Assets) -> None:
+        super().__init__()
+        self._served = assets
+        self._version = assets.version.encode()
+
+    def render(self, request: Request) -> bytes:
+        version, *path = request.postpath or [b""]
+        asset = self._served.get("/".join(part.decode("ascii", "replace") for part in path))
+        if asset is None or version != self._version:
+            return super().render(request)
+        return Served(asset, headers.asset_fields()).render(request)
+
+
+def pages(
+    assets: Assets, *, image_hosts: Sequence[str], shops: Sequence[str], login: Resource | None, demo: bool
+) -> dict[bytes, Resource]:
+    """First part of the path → resource, for :func:`chatproto.web.site.make_site`.
+
+    :param image_hosts: where pictures of products and people may come from, beside our own host.
+    :param shops: origins whose pages may show the guest's panel.
+    :param login: answers ``POST /console/login``.
+    """
+    found: dict[bytes, Resource] = {b"static": StaticFiles(assets)}
+    if (page := assets.page("console/index.html")) is not None:
+        found[b"console"] = console = Folder(Served(page, headers.console_fields(image_hosts)))
+        if login is not None:
+            console.put(b"login", login)
+    if (page := assets.page("widget/frame.html")) is not None:
+        found[b"frame"] = Served(page, headers.frame_fields(image_hosts, shops))
+    if (loader := assets.get("widget/loader.js")) is not None:
+        found[b"widget.js"] = Served(loader, headers.loader_fields())
+    if demo and (page := assets.page("demo/index.html")) is not None:
+        found[b"demo"] = Folder(Served(page, headers.demo_fields()))
+    return found
+
+
+def _takes_gzip(request: Request) -> bool:
+    """Accept-Encoding (RFC 9110, 12.5.3), of which we serve one."""
+    for value in request.requestHeaders.getRawHeaders("accept-encoding") or ():
+        for member in value.split(","):
+            coding, _, weight = member.partition(";")
+            if coding.strip().lower() in ("gzip", "*"):
+                return weight.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _has(request: Request, tag: str) -> bool:
+    """If-None-Match (RFC 9110, 13.1.2): either copy is the same content."""
+    for value in request.requestHeaders.getRawHeaders("if-none-match") or ():
+        for member in value.split(","):
+            if member.strip().removeprefix("W/") in (f'"{tag}"', f'"{tag}-gzip"', "*"):
+                return True
+    return False
