@@ -73,6 +73,10 @@ class Assets:
             name: Asset.of(Path(name).suffix, body) for name, body in self._files.items() if not name.endswith(".html")
         }
 
+    def names(self, folder: str) -> list[str]:
+        """All files below a folder (which ends with a slash), by their paths in it."""
+        return [name.removeprefix(folder) for name in self._files if name.startswith(folder)]
+
     def get(self, name: str) -> Asset | None:
         """A file by its path below ``static/``; pages are none."""
         return self._assets.get(name)

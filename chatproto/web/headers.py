@@ -36,6 +36,11 @@ def asset_fields() -> Fields:
     )
 
 
+def demo_asset_fields() -> Fields:
+    """Of the files of the demo shop: their addresses stay the same, and agents see the pictures of its products."""
+    return (*_NO_SNIFF, (b"Cache-Control", ALWAYS), (b"Cross-Origin-Resource-Policy", b"cross-origin"))
+
+
 def loader_fields() -> Fields:
     """Of /widget.js, which the pages of shops load."""
     return (

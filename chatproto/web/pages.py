@@ -86,6 +86,27 @@ class StaticFiles(Plain):
         return Served(asset, headers.asset_fields()).render(request)
 
 
+class Demo(Plain):
+    """/demo/: a small shop, whose pages have the addresses of their files."""
+
+    isLeaf = True
+
+    def __init__(self, assets: Assets) -> None:
+        super().__init__()
+        self._files: dict[str, Served] = {}
+        for name in assets.names("demo/"):
+            page = assets.page(f"demo/{name}") if name.endswith(".html") else None
+            if page is not None:
+                self._files[name] = Served(page, headers.demo_fields())
+            elif (asset := assets.get(f"demo/{name}")) is not None:
+                self._files[name] = Served(asset, headers.demo_asset_fields())
+
+    def render(self, request: Request) -> bytes:
+        name = "/".join(part.decode("ascii", "replace") for part in request.postpath or ())
+        found = self._files.get(name or "index.html")
+        return super().render(request) if found is None else found.render(request)
+
+
 def pages(
     assets: Assets, *, image_hosts: Sequence[str], shops: Sequence[str], login: Resource | None, demo: bool
 ) -> dict[bytes, Resource]:
@@ -104,8 +125,8 @@ def pages(
         found[b"frame"] = Served(page, headers.frame_fields(image_hosts, shops))
     if (loader := assets.get("widget/loader.js")) is not None:
         found[b"widget.js"] = Served(loader, headers.loader_fields())
-    if demo and (page := assets.page("demo/index.html")) is not None:
-        found[b"demo"] = Folder(Served(page, headers.demo_fields()))
+    if demo:
+        found[b"demo"] = Demo(assets)
     return found
 
 
