@@ -58,14 +58,7 @@ class Folder(Plain):
 
     def render(self, request: Request) -> bytes:
         """The address without its slash."""
-        if request.method in (b"GET", b"HEAD"):
-            # Relative, as a proxy may have put something in front; and never to another host, whatever was asked.
-            request.setResponseCode(308)
-            name = (request.prepath or [b""])[-1]
-            request.setHeader(b"Location", name + b"/")
-            request.setHeader(b"Content-Length", b"0")
-            return b""
-        return super().render(request)
+        return b"" if _with_slash(request) else super().render(request)
 
 
 class StaticFiles(Plain):
@@ -102,6 +95,8 @@ class Demo(Plain):
                 self._files[name] = Served(asset, headers.demo_asset_fields())
 
     def render(self, request: Request) -> bytes:
+        if not request.postpath and _with_slash(request):
+            return b""
         name = "/".join(part.decode("ascii", "replace") for part in request.postpath or ())
         found = self._files.get(name or "index.html")
         return super().render(request) if found is None else found.render(request)
@@ -128,6 +123,17 @@ def pages(
     if demo:
         found[b"demo"] = Demo(assets)
     return found
+
+
+def _with_slash(request: Request) -> bool:
+    """Send a reader to the same address with a slash at its end; False for other methods."""
+    if request.method not in (b"GET", b"HEAD"):
+        return False
+    # Relative, as a proxy may have put something in front; and never to another host, whatever was asked.
+    request.setResponseCode(308)
+    request.setHeader(b"Location", (request.prepath or [b""])[-1] + b"/")
+    request.setHeader(b"Content-Length", b"0")
+    return True
 
 
 def _takes_gzip(request: Request) -> bool:
