@@ -1,0 +1,121 @@
+// The messages of one conversation, kept by seq: replies and pushes may overlap and come in any order.
+
+import { signal } from '../vendor/ui.js';
+
+const PAGE = 40;
+const CATCH_UP = 100;
+
+export class Thread {
+  #bySeq = new Map();
+  #fetching = null;
+
+  /** @param {(parameters: object) => Promise<{recs: object, has_more: boolean}>} fetch 22100 or 32100 */
+  constructor(fetch) {
+    this.fetch = fetch;
+    this.messages = signal([]); // by seq
+    this.older = signal(true); // there are older ones
+    this.loading = signal(false); // older ones are on their way
+    this.whole = null; // all from the oldest kept one up to here are here
+    this.newest = 0;
+    this.waiting = new Map(); // changes of messages that are not here yet
+  }
+
+  /** recs, {seq: message_info}, with which a conversation starts: the newest ones, without a gap. */
+  start(recs, last_seq) {
+    const list = Object.values(recs);
+    if (this.whole === null) {
+      this.whole = last_seq - list.length;
+      this.older.value = this.whole > 0;
+    }
+    this.newest = Math.max(this.newest, last_seq);
+    this.merge(list);
+  }
+
+  /** Keep messages; what is here already is no news. Returns those that are new. */
+  merge(list) {
+    const fresh = list.filter(({ seq }) => !this.#bySeq.has(seq)).sort((a, b) => a.seq - b.seq);
+    if (fresh.length) {
+      for (const message of fresh) this.#bySeq.set(message.seq, this.#changed(message));
+      this.newest = Math.max(this.newest, fresh.at(-1).seq);
+      this.whole ??= fresh[0].seq - 1;
+      while (this.#bySeq.has(this.whole + 1)) this.whole += 1;
+      this.#show();
+    }
+    if (this.whole !== null && this.newest > this.whole) this.catchUp();
+    return fresh;
+  }
+
+  /** Change a message, now or when it comes: fields replace its own. */
+  change(seq, fields) {
+    const message = this.#bySeq.get(seq);
+    if (!message) {
+      this.waiting.set(seq, { ...this.waiting.get(seq), ...fields });
+      return;
+    }
+    this.#bySeq.set(seq, { ...message, ...fields });
+    this.#show();
+  }
+
+  /** The server has messages up to last_seq: fetch those that are missing. */
+  seen(last_seq) {
+    this.newest = Math.max(this.newest, last_seq);
+    if (this.whole !== null && this.newest > this.whole) return this.catchUp();
+    return Promise.resolve();
+  }
+
+  /** What came after the last message without a gap. */
+  catchUp() {
+    this.#fetching ??= this.#fetchAfter().finally(() => (this.#fetching = null));
+    return this.#fetching;
+  }
+
+  async #fetchAfter() {
+    try {
+      for (;;) {
+        const from = this.whole ?? 0;
+        const { recs, has_more } = await this.fetch({ after_seq: from, page_size: CATCH_UP });
+        this.#take(recs);
+        if (!has_more || this.whole === from) break;
+      }
+    } catch (error) {
+      if (error.code === undefined) throw error; // else the next push or log-in asks again
+    }
+  }
+
+  /** The page before the oldest message. */
+  async loadOlder() {
+    if (this.loading.value || !this.older.value) return;
+    this.loading.value = true;
+    try {
+      const first = this.messages.value[0]?.seq;
+      const page = await this.fetch({ ...(first && { before_seq: first }), page_size: PAGE });
+      if (first === undefined) this.start(page.recs, Math.max(0, ...Object.keys(page.recs).map(Number)));
+      else this.#take(page.recs);
+      this.older.value = page.has_more;
+    } catch (error) {
+      if (error.code === undefined) throw error; // else scrolling asks again
+    } finally {
+      this.loading.value = false;
+    }
+  }
+
+  #take(recs) {
+    for (const message of Object.values(recs)) {
+      if (!this.#bySeq.has(message.seq)) this.#bySeq.set(message.seq, this.#changed(message));
+      this.newest = Math.max(this.newest, message.seq);
+    }
+    this.whole ??= 0;
+    while (this.#bySeq.has(this.whole + 1)) this.whole += 1;
+    this.#show();
+  }
+
+  #changed(message) {
+    const fields = this.waiting.get(message.seq);
+    this.waiting.delete(message.seq);
+    return fields ? { ...message, ...fields } : message;
+  }
+
+  #show() {
+    this.messages.value = [...this.#bySeq.values()].sort((a, b) => a.seq - b.seq);
+  }
+}
