@@ -180,6 +180,35 @@ class SendCmidClash(ChatError):
     code = -32307
 
 
+# 32310 recall, 32330 typing.
+
+
+class RecallGidMissing(ChatError):
+    code = -32311
+
+
+class RecallSeqMissing(ChatError):
+    code = -32312
+
+
+class RecallNoSuchMessage(ChatError):
+    code = -32313
+
+
+class RecallTooLate(ChatError):
+    """``within_ms``: for how long a message may be recalled; 0 is never."""
+
+    code = -32314
+
+
+class TypingGidMissing(ChatError):
+    code = -32331
+
+
+class TypingNotYourGuest(ChatError):
+    code = -32332
+
+
 # 32400 transfer.
 
 
@@ -241,7 +270,7 @@ class AnonymousNotAllowed(ChatError):
     code = -21005
 
 
-# 22060 end, 22300 send, 22650 rate.
+# 22060 end, 22300 send, 22310 recall, 22650 rate.
 
 
 class NothingToEnd(ChatError):
@@ -262,6 +291,20 @@ class GuestMsgBad(ChatError):
 
 class GuestCmidClash(ChatError):
     code = -22307
+
+
+class GuestRecallSeqMissing(ChatError):
+    code = -22311
+
+
+class GuestRecallNoSuchMessage(ChatError):
+    code = -22312
+
+
+class GuestRecallTooLate(ChatError):
+    """``within_ms``: for how long a message may be recalled; 0 is never."""
+
+    code = -22313
 
 
 class ScoreBad(ChatError):

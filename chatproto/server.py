@@ -39,7 +39,9 @@ from chatproto.services.messaging import Messaging
 from chatproto.services.operator import Operator
 from chatproto.services.passwords import Passwords
 from chatproto.services.presence import Node, Patience
+from chatproto.services.recall import Recalls
 from chatproto.services.sessions import Sessions
+from chatproto.services.typing import Typing
 from chatproto.storage.assignment import AssignmentStore
 from chatproto.storage.control import Control
 from chatproto.storage.journal import Journal

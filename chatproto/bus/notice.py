@@ -14,20 +14,34 @@ class Follow(IntEnum):
     """What a notice means for whoever gets it.
 
     ``KEEP``: news of a conversation that the receiver follows · ``BEGIN``: the receiver follows it from here ·
-    ``END``: and from here no longer · ``ASIDE``: news for those who do not follow it, the others know better.
+    ``END``: and from here no longer · ``ASIDE``: news for those who do not follow it, the others know better ·
+    ``HINT``: no news; only for those who follow it and for whom nothing else waits, and lost for all others.
     """
 
     KEEP = 0
     BEGIN = 1
     END = 2
     ASIDE = 3
+    HINT = 4
+
+
+class Audience(IntEnum):
+    """Which of the clients of a topic a frame is for.
+
+    ``ALL`` · ``PART2``: those that know part 2 of the protocol, as all guests do · ``GIVEN``: admins' that know the
+    given document alone. ``False`` and ``True`` are the first two.
+    """
+
+    ALL = 0
+    PART2 = 1
+    GIVEN = 2
 
 
 class Notice(NamedTuple):
     """News for the connections of a topic.
 
     :ivar frames: finished pushes, each encoded once for all receivers; may be empty: then only the rev moves.
-    :ivar part2: for each frame, whether an admin's client has to know part 2 of the protocol for it.
+    :ivar part2: for each frame its :class:`Audience`: mostly whether an admin's client has to know part 2 for it.
     :ivar conversation_id: with *rev* and *last_seq*, what receivers know after it; None: news of no conversation.
     :ivar but_not: an ``ix`` or a topic that gets no frame.
     :ivar close: a close code and reason; the connections have to go then.
@@ -35,7 +49,7 @@ class Notice(NamedTuple):
 
     topic: str
     frames: tuple[bytes, ...] = ()
-    part2: tuple[bool, ...] = ()
+    part2: tuple[int, ...] = ()
     conversation_id: int | None = None
     rev: int = 0
     last_seq: int = 0
@@ -48,13 +62,13 @@ class Notice(NamedTuple):
 class Missed:
     """What a connection did not get of a conversation.
 
-    :ivar frames: pushes, each with whether a client has to know part 2 for it.
+    :ivar frames: pushes, each with its :class:`Audience`.
     :ivar known: what the connection knows afterwards; None when it follows the conversation no longer.
     :ivar too_many: so many messages are missing that the client has to fetch them itself.
     :ivar rev: of the conversation that it follows no longer: what is not newer has been told.
     """
 
-    frames: Sequence[tuple[bytes, bool]]
+    frames: Sequence[tuple[bytes, int]]
     known: Known | None
     too_many: bool = False
     rev: int = 0

@@ -62,7 +62,7 @@ async def chat_content(call: Call, request: bodies.ChatContent) -> Answer:
     refresh, renewed = await _renewed(call)
     data = {
         **desk_data(call.ix, Desk(admins, {conversation.id: conversation}, False)),
-        "recs": render.recs(found),
+        "recs": render.recs(found, call.v),
         "page_index": request.page_index,
         "page_size": size,
         "total": conversation.last_seq,
@@ -101,15 +101,29 @@ def _sent(sent: Sent) -> Answer:
     return Answer(data, sent.events)
 
 
-def _handed(handed: Handed) -> dict[str, Any]:
-    return render.handed(handed.handover, handed.entry, handed.recs)
+@command(codes.RECALL, bodies.Recall, Role.ADMIN)
+async def recall(call: Call, request: bodies.Recall) -> Answer:
+    """32310."""
+    recalled = await call.services.recalls.by_admin(call.who, request.gid, request.seq, call.ix)
+    data = {"gid": request.gid, "message_info": render.message_info(recalled.message)}
+    return Answer(data, recalled.events)
+
+
+@command(codes.TYPING, bodies.Typing, Role.ADMIN, reads=True)
+async def typing(call: Call, request: bodies.Typing) -> Answer:
+    """32330."""
+    return Answer({}, await call.services.typing.by_admin(call.who, request.gid, request.typing))
+
+
+def _handed(call: Call, handed: Handed) -> dict[str, Any]:
+    return render.handed(handed.handover, handed.entry, handed.recs, call.v)
 
 
 @command(codes.TRANSFER, bodies.Transfer, Role.ADMIN)
 async def transfer(call: Call, request: bodies.Transfer) -> Answer:
     """32400."""
     handed, events = await call.services.assignment.transfer(call.who, request.gid, request.aix, request.note)
-    return Answer(_handed(handed), events)
+    return Answer(_handed(call, handed), events)
 
 
 @command(codes.SUSPEND, bodies.Suspend, Role.ADMIN)
@@ -129,7 +143,7 @@ async def admins_online(call: Call, request: bodies.AdminsOnline) -> Answer:
 async def take_guest(call: Call, request: bodies.TakeGuest) -> Answer:
     """32020."""
     handed, events = await call.services.assignment.take(call.who, request.gid)
-    return Answer(_handed(handed), events)
+    return Answer(_handed(call, handed), events)
 
 
 @command(codes.END_SERVICE, bodies.EndService, Role.ADMIN)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from chatproto.bus.notice import Follow, Notice, Publish
+from chatproto.bus.notice import Audience, Follow, Notice, Publish
 from chatproto.commands import render
 from chatproto.commands.news import News
-from chatproto.domain.events import Event, Expelled, GroupChanged, GuestNoted, MessageStored, ReadMoved, ServiceChanged
-from chatproto.domain.model import Role, admin_topic, group_topic, guest_topic
+from chatproto.domain.events import (
+    Event,
+    Expelled,
+    GroupChanged,
+    GuestNoted,
+    MessageRecalled,
+    MessageStored,
+    ReadMoved,
+    ServiceChanged,
+    Typed,
+)
+from chatproto.domain.model import Conversation, Handover, Message, Role, admin_topic, group_topic, guest_topic
 from chatproto.wire import codes
 from chatproto.wire.frame import push
 
@@ -41,6 +51,10 @@ def notices(event: Event) -> Iterable[Notice]:
     match event:
         case MessageStored():
             return _message(event)
+        case MessageRecalled():
+            return _recalled(event)
+        case Typed():
+            return [_typed(event)]
         case ReadMoved():
             return _read(event)
         case ServiceChanged():
@@ -74,6 +88,47 @@ def _message(event: MessageStored) -> list[Notice]:
     ]
 
 
+def _recalled(event: MessageRecalled) -> Iterator[Notice]:
+    """As a message, but for clients of part 2 only, and also for who serves the guest of whom a colleague wrote."""
+    message, guest_wrote = event.message, event.message.sender.role is Role.GUEST
+    gid, info = message.gid, render.message_info(message)
+    known = (event.conversation_id, event.rev, message.seq, Follow.KEEP)
+    own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
+    if guest_wrote:
+        tabs, told_guest = event.origin, push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
+    else:
+        tabs, told_guest = None, push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": event.guest_unread})
+        yield Notice(admin_topic(message.sender.id), (own,), (True,), *known, event.origin)
+    yield Notice(guest_topic(message.group_id, gid), (told_guest,), (True,), *known, tabs)
+    if event.admin_id is not None and (guest_wrote or event.admin_id != message.sender.id):
+        data = {"gid": gid, "message_info": info, "unread": event.admin_unread}
+        frame = push(codes.PUSH_GUEST_MESSAGE, data) if guest_wrote else own
+        yield Notice(admin_topic(event.admin_id), (frame,), (True,), *known)
+
+
+def _typed(event: Typed) -> Notice:
+    """Of a guest, all admins of the group would be told, were it not for the hub: only who serves follows."""
+    if event.role is Role.GUEST:
+        topic = group_topic(event.group_id)
+        data = {"gid": event.gid, "group_id": event.group_id, "typing": event.typing}
+        frame = push(codes.PUSH_GUEST_TYPES, data)
+    else:
+        topic = guest_topic(event.group_id, event.gid)
+        frame = push(codes.PUSH_ADMIN_TYPES, {"typing": event.typing})
+    return Notice(topic, (frame,), (True,), event.conversation_id, follow=Follow.HINT)
+
+
+def handed(
+    number: int, handover: Handover, entry: Conversation, messages: Sequence[Message]
+) -> list[tuple[bytes, Audience]]:
+    """32401 or 32402; where a message of it recalls another, also as clients of the given document get it."""
+    frame = push(number, render.handed(handover, entry, messages))
+    if all(message.recalls is None for message in messages):
+        return [(frame, Audience.ALL)]
+    given = push(number, render.handed(handover, entry, messages, v=1))
+    return [(frame, Audience.PART2), (given, Audience.GIVEN)]
+
+
 def _read(event: ReadMoved) -> Iterator[Notice]:
     known = (event.conversation_id, event.rev)
     if event.admin_id is not None:
@@ -98,16 +153,15 @@ def _service(event: ServiceChanged) -> Iterator[Notice]:
     entry, handover = event.entry, event.handover
     known = (entry.id, entry.rev, entry.last_seq)
     changed = push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry))
-    handed = render.handed(handover, entry, event.recs) if handover is not None else None
     if event.was_admin_id is not None and event.was_admin_id != entry.admin_id:
-        frames: tuple[bytes, ...] = (changed,)
-        part2: tuple[bool, ...] = (True,)
+        told: list[tuple[bytes, int]] = [(changed, Audience.PART2)]
         if handover is not None and handover.from_aix == event.was_admin_id:
-            frames, part2 = (push(codes.PUSH_TRANSFERRED, handed), changed), (False, True)
+            told[:0] = handed(codes.PUSH_TRANSFERRED, handover, entry, event.recs)
+        frames, part2 = zip(*told, strict=True)
         yield Notice(admin_topic(event.was_admin_id), frames, part2, *known, follow=Follow.END)
-    if entry.admin_id is not None and handed is not None:
-        arrived = push(codes.PUSH_GUEST_ARRIVED, handed)
-        yield Notice(admin_topic(entry.admin_id), (arrived,), (False,), *known, follow=Follow.BEGIN)
+    if entry.admin_id is not None and handover is not None:
+        frames, part2 = zip(*handed(codes.PUSH_GUEST_ARRIVED, handover, entry, event.recs), strict=True)
+        yield Notice(admin_topic(entry.admin_id), frames, part2, *known, follow=Follow.BEGIN)
     state = {**render.standing(event.standing), "reason": entry.reason}
     topic = guest_topic(entry.group_id, entry.gid)
     yield Notice(topic, (push(codes.PUSH_GUEST_STATE, state),), (True,), *known)

@@ -69,6 +69,19 @@ def _sent(result: tuple[Sent, Standing]) -> Answer:
     return Answer(data, sent.events)
 
 
+@command(codes.GUEST_RECALL, bodies.GuestRecall, Role.GUEST)
+async def recall(call: Call, request: bodies.GuestRecall) -> Answer:
+    """22310."""
+    recalled = await call.services.recalls.by_guest(call.who, request.seq, call.ix)
+    return Answer({"message_info": render.message_info(recalled.message)}, recalled.events)
+
+
+@command(codes.GUEST_TYPING, bodies.GuestTyping, Role.GUEST, reads=True)
+async def typing(call: Call, request: bodies.GuestTyping) -> Answer:
+    """22330."""
+    return Answer({}, call.services.typing.by_guest(call.who, request.typing))
+
+
 @command(codes.GUEST_CONTEXT, bodies.GuestContext, Role.GUEST)
 async def context(call: Call, request: bodies.GuestContext) -> Answer:
     """22600."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chatproto.bus.notice import Missed
+from chatproto.bus.notice import Audience, Missed
 from chatproto.commands import render
+from chatproto.commands.announce import handed
 from chatproto.domain.model import Known, Principal, Role
 from chatproto.services.catchup import CatchUp, Snapshot
 from chatproto.wire import codes
@@ -14,7 +15,7 @@ from chatproto.wire.frame import push
 MANY = 200
 """Where more messages are missing, the client is told to fetch them."""
 
-Frames = Iterator[tuple[bytes, bool]]
+Frames = Iterator[tuple[bytes, int]]
 
 
 class MissedNews:
@@ -63,13 +64,15 @@ def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
     entry, handover = snapshot.entry, snapshot.handover
     if (known is None or entry.step_rev > known.rev) and handover is not None:
         recent = snapshot.messages[-render.RECENT :]
-        yield push(codes.PUSH_GUEST_ARRIVED, render.handed(handover, entry, recent)), False
+        yield from handed(codes.PUSH_GUEST_ARRIVED, handover, entry, recent)
     if known is None:
         return
     for message in snapshot.messages:
         data = {"gid": entry.gid, "message_info": render.message_info(message)}
         if message.sender.role is Role.GUEST:
-            yield push(codes.PUSH_GUEST_MESSAGE, {**data, "unread": entry.admin_unread}), False
+            # Where nothing is left to show, a client of the given document is not told: it finds an empty text later.
+            audience = Audience.PART2 if message.recalled or message.recalls is not None else Audience.ALL
+            yield push(codes.PUSH_GUEST_MESSAGE, {**data, "unread": entry.admin_unread}), audience
         else:
             yield push(codes.PUSH_OWN_MESSAGE, data), True
     if _somebody_read(snapshot, known):
@@ -95,5 +98,5 @@ def _for_who_lost(snapshot: Snapshot, who: Principal) -> Frames:
     entry, handover = snapshot.entry, snapshot.handover
     if handover is not None and handover.from_aix == who.person.id:
         recent = snapshot.messages[-render.RECENT :]
-        yield push(codes.PUSH_TRANSFERRED, render.handed(handover, entry, recent)), False
+        yield from handed(codes.PUSH_TRANSFERRED, handover, entry, recent)
     yield push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)), True

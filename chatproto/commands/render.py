@@ -23,28 +23,33 @@ def message_info(message: Message) -> orjson.Fragment:
     global _last
     if _last[0] is not message:
         sender = message.sender
-        encoded = orjson.dumps(
-            {
-                "gid": message.gid,
-                "group_id": message.group_id,
-                "seq": message.seq,
-                "sender": {"type": sender.role.word, "id": sender.id, "name": sender.name, "avatar": sender.avatar},
-                "msg": orjson.Fragment(message.body),
-                "file_type": message.file_type,
-                "cmid": message.cmid,
-                "created_at": message.created_at,
-            }
-        )
-        _last = (message, orjson.Fragment(encoded))
+        fields = {
+            "gid": message.gid,
+            "group_id": message.group_id,
+            "seq": message.seq,
+            "sender": {"type": sender.role.word, "id": sender.id, "name": sender.name, "avatar": sender.avatar},
+            "msg": orjson.Fragment(message.body),
+            "file_type": message.file_type,
+            "cmid": message.cmid,
+            "created_at": message.created_at,
+        }
+        if message.recalls is not None:
+            fields["recalls"] = message.recalls
+        elif message.recalled:
+            fields["recalled"] = True
+        _last = (message, orjson.Fragment(orjson.dumps(fields)))
     return _last[1]
 
 
 _last: tuple[Message | None, orjson.Fragment] = (None, orjson.Fragment(b"null"))
 
 
-def recs(messages: Iterable[Message]) -> Data:
-    """An object ``{seq: message_info}``."""
-    return {str(message.seq): message_info(message) for message in messages}
+def recs(messages: Iterable[Message], v: int = 2) -> Data:
+    """An object ``{seq: message_info}``.
+
+    :param v: of the client: one that knows the given document alone is shown no recalls.
+    """
+    return {str(message.seq): message_info(message) for message in messages if v >= 2 or message.recalls is None}
 
 
 def guest_entry(entry: Conversation) -> Data:
@@ -110,8 +115,8 @@ def standing(standing: Standing) -> Data:
     return {"state": standing.state, "admin": admin(standing.admin), "queue": queue(standing.queue)}
 
 
-def handed(handover: Handover, entry: Conversation, messages: Iterable[Message]) -> Data:
-    """What 32400, 32401, 32402 and 32020 carry."""
+def handed(handover: Handover, entry: Conversation, messages: Iterable[Message], v: int = 2) -> Data:
+    """What 32400, 32401, 32402 and 32020 carry; *v* as in :func:`recs`."""
     return {
         "gid": entry.gid,
         "data": {
@@ -121,5 +126,5 @@ def handed(handover: Handover, entry: Conversation, messages: Iterable[Message])
             "at": handover.at,
         },
         "guest_info": guest_entry(entry),
-        "recs": recs(messages),
+        "recs": recs(messages, v),
     }

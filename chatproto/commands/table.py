@@ -18,7 +18,9 @@ from chatproto.domain.tokens import Claims, Keyring
 from chatproto.services.assignment import Assignment
 from chatproto.services.guests import Guests
 from chatproto.services.messaging import Messaging
+from chatproto.services.recall import Recalls
 from chatproto.services.sessions import Sessions
+from chatproto.services.typing import Typing
 from chatproto.wire.fields import Limits
 from chatproto.wire.frame import Frame
 
@@ -43,6 +45,8 @@ class Services:
     messaging: Messaging
     assignment: Assignment
     guests: Guests
+    recalls: Recalls
+    typing: Typing
     keyring: Keyring
     newcomers: Newcomers
     wall: Callable[[], float]
@@ -84,6 +88,7 @@ class Call(NamedTuple):
 
     :ivar join: to be awaited by logins before they read what the reply holds: from then on, news is kept.
     :ivar tell: for what is true although the command fails; else events go with the answer.
+    :ivar v: 2 where the client knows part 2 of the protocol; at a login that of the one before.
     """
 
     ix: str
@@ -93,6 +98,7 @@ class Call(NamedTuple):
     services: Services
     join: Callable[[Principal], Awaitable[None]]
     tell: Callable[[Sequence[Event]], None]
+    v: int = 2
 
     @property
     def who(self) -> Principal:

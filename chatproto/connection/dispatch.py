@@ -206,6 +206,7 @@ class Dispatch:
             self._services,
             lambda principal: self._hub.join(connection, principal),
             self._announce,
+            connection.v,
         )
         command(call, work.frame).addBoth(self._ended, work)
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chatproto.bus.local import LocalBus
-from chatproto.bus.notice import Follow, Missed, Notice
+from chatproto.bus.notice import Audience, Follow, Missed, Notice
 from chatproto.clock import Clock, Timers
 from chatproto.connection.state import ConnectionState, Phase
 from chatproto.domain.model import Known, Principal, Role, group_topic
@@ -101,11 +101,25 @@ class Hub:
         """Tell the connections of the notice's topic."""
         members = self._topics.get(notice.topic)
         if members:
+            if notice.follow is Follow.HINT:
+                self._hint(members, notice)
+                return
             for connection in tuple(members):
                 if connection.held is not None and notice.close is None:
                     connection.held.append(notice)
                 else:
                     self._hand(connection, notice)
+
+    def _hint(self, members: Iterable[ConnectionState], notice: Notice) -> None:
+        """Tell those who follow the conversation, unless anything else waits for them: that comes first."""
+        for connection in tuple(members):
+            free = connection.held is None and not connection.early and not connection.unsent
+            if free and notice.conversation_id in connection.knows:
+                self._write(connection, notice)
+
+    def follows(self, topic: str, conversation_id: int) -> bool:
+        """Whether a connection of the topic follows the conversation: of an admin, one that the admin serves."""
+        return any(conversation_id in connection.knows for connection in self._topics.get(topic, ()))
 
     def _hand(self, connection: ConnectionState, notice: Notice) -> None:
         if notice.close is not None:
@@ -159,8 +173,9 @@ class Hub:
         if notice.but_not is not None and notice.but_not in (connection.ix, principal.topic):
             return
         given_only = connection.phase is Phase.ADMIN and connection.v < 2
+        not_for_it = Audience.PART2 if given_only else Audience.GIVEN
         for frame, part2 in zip(notice.frames, notice.part2, strict=True):
-            if not (part2 and given_only):
+            if part2 != not_for_it:
                 connection.sent += 1
                 connection.push(frame)
 

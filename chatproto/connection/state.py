@@ -147,6 +147,11 @@ class ConnectionState:
         while out and (ready := out[0].payload) is not None:
             link.send(ready, out.popleft().push)
 
+    @property
+    def unsent(self) -> bool:
+        """Whether anything waits to be taken by the peer, a reply that waits for an earlier one included."""
+        return self.link.unsent > 0 or any(slot.payload is not None for slot in self.out)
+
     def withdraw(self, slot: Slot) -> None:
         """Give a place up: its request is not answered."""
         if isinstance(self.out, deque) and slot in self.out:

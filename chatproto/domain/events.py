@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chatproto.domain.model import QUEUED, SERVING, Conversation, Handover, Message, Standing
+from chatproto.domain.model import QUEUED, SERVING, Conversation, Handover, Message, Role, Standing
 
 
 class MessageStored(NamedTuple):
@@ -25,6 +25,31 @@ class MessageStored(NamedTuple):
     admin_unread: int
     guest_unread: int
     origin: str
+
+
+class MessageRecalled(NamedTuple):
+    """A message was taken back by *message*, which names it. The rest as in :class:`MessageStored`."""
+
+    conversation_id: int
+    rev: int
+    admin_id: int | None
+    message: Message
+    admin_unread: int
+    guest_unread: int
+    origin: str
+
+
+class Typed(NamedTuple):
+    """Somebody types, or has stopped: a hint, which may be lost.
+
+    :ivar role: of who types.
+    """
+
+    conversation_id: int
+    group_id: int
+    gid: int
+    role: Role
+    typing: bool
 
 
 class ReadMoved(NamedTuple):
@@ -97,7 +122,7 @@ class Expelled:
     but_not: str | None = None
 
 
-Event = MessageStored | ReadMoved | ServiceChanged | GuestNoted | GroupChanged | Expelled
+Event = MessageStored | MessageRecalled | Typed | ReadMoved | ServiceChanged | GuestNoted | GroupChanged | Expelled
 
 
 def noted(entry: Conversation) -> list[Event]:

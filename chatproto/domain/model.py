@@ -55,6 +55,12 @@ class Principal:
         return admin_topic(person.id) if person.role is Role.ADMIN else guest_topic(self.group_id, person.id)
 
 
+TEXT = 0
+"""The ``file_type`` of a text."""
+EMPTY = '""'
+"""The body of a message that has no text: nobody can send it."""
+
+
 def admin_topic(admin_id: int) -> str:
     return f"admin:{admin_id}"
 
@@ -72,6 +78,8 @@ class Message(NamedTuple):
     """One message of a conversation; (group_id, gid, seq) names it.
 
     :ivar body: the JSON text of ``msg``, exactly as it came.
+    :ivar recalls: the seq of the message that this one recalls; it says nothing itself.
+    :ivar recalled: its sender took it back: the body is :data:`EMPTY`.
     """
 
     group_id: int
@@ -82,6 +90,8 @@ class Message(NamedTuple):
     file_type: int
     cmid: str | None
     created_at: int
+    recalls: int | None = None
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

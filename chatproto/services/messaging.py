@@ -10,9 +10,20 @@ from twisted.internet.defer import Deferred
 
 from chatproto import errors
 from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMoved
-from chatproto.domain.model import QUEUED, SERVING, Admin, Conversation, Message, Principal, Role, Standing
+from chatproto.domain.model import (
+    EMPTY,
+    QUEUED,
+    SERVING,
+    TEXT,
+    Admin,
+    Conversation,
+    Message,
+    Principal,
+    Role,
+    Standing,
+)
 from chatproto.services.assignment import Assignment
-from chatproto.storage import history, marks, people
+from chatproto.storage import history, marks, people, recall
 from chatproto.storage.journal import CLASH, DUP, MISSING, NEW, OTHER, Draft, Journal, Outcome
 from chatproto.storage.marks import Marked, ReadMarks
 from chatproto.storage.pool import Pool
@@ -56,6 +67,8 @@ class Messaging:
     def _by_admin(self, outcome: Outcome, admin: Principal, draft: Draft, origin: str) -> Sent | Deferred[Sent]:
         if outcome.kind == OTHER:
             return Deferred.fromCoroutine(self._decided_for_admin(admin, draft, origin))
+        if outcome.kind == CLASH:
+            return Deferred.fromCoroutine(self._clashed(draft, outcome, errors.SendCmidClash))
         return _sent_by_admin(draft, outcome, [], origin)
 
     async def _decided_for_admin(self, admin: Principal, draft: Draft, origin: str) -> Sent:
@@ -63,6 +76,8 @@ class Messaging:
             outcome, events = await self._assignment.write_as_admin(admin, draft)
         finally:
             self._journal.release(draft.thread)
+        if outcome.kind == CLASH:
+            return await self._clashed(draft, outcome, errors.SendCmidClash, events)
         return _sent_by_admin(draft, outcome, events, origin)
 
     def send_as_guest(
@@ -80,6 +95,8 @@ class Messaging:
     ) -> tuple[Sent, Standing] | Deferred[tuple[Sent, Standing]]:
         if outcome.kind == OTHER:
             return Deferred.fromCoroutine(self._decided_for_guest(guest, draft, origin))
+        if outcome.kind == CLASH:
+            return Deferred.fromCoroutine(self._clashed_by_guest(guest, draft, outcome))
         sent = _sent_by_guest(draft, outcome, [], origin)
         if outcome.state == QUEUED:
             return Deferred.fromCoroutine(self._waiting(guest, sent))
@@ -90,7 +107,39 @@ class Messaging:
             outcome, standing, events = await self._assignment.write_as_guest(guest, draft)
         finally:
             self._journal.release(draft.thread)
+        if outcome.kind == CLASH:
+            return await self._clashed(draft, outcome, errors.GuestCmidClash, events), standing
         return _sent_by_guest(draft, outcome, events, origin), standing
+
+    async def _clashed_by_guest(self, guest: Principal, draft: Draft, outcome: Outcome) -> tuple[Sent, Standing]:
+        sent = await self._clashed(draft, outcome, errors.GuestCmidClash)
+        if outcome.state == QUEUED:
+            return await self._waiting(guest, sent)
+        return sent, Standing(outcome.state, None, None)
+
+    async def _clashed(
+        self, draft: Draft, outcome: Outcome, clash: type[errors.ChatError], events: Sequence[Event] = ()
+    ) -> Sent:
+        """A cmid that stands with other content: of a message that was recalled, this is a repeat like any other.
+
+        What the repeat says cannot be compared any more, and is not brought back.
+
+        :raises ChatError: *clash*, where the message was not recalled.
+        """
+        if not await recall.was_recalled(self._pool, outcome.conversation_id, outcome.seq):
+            raise clash()
+        message = Message(
+            draft.group_id,
+            draft.gid,
+            outcome.seq,
+            draft.sender,
+            EMPTY,
+            TEXT,
+            draft.cmid,
+            outcome.created_at,
+            recalled=True,
+        )
+        return Sent(message, True, outcome, events)
 
     async def _waiting(self, guest: Principal, sent: Sent) -> tuple[Sent, Standing]:
         """A guest who waits is told the place in the queue with each message; the message stands in any case."""
@@ -194,16 +243,12 @@ class Messaging:
 def _sent_by_admin(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
     if outcome.kind == MISSING:
         raise errors.SendNoSuchGuest()
-    if outcome.kind == CLASH:
-        raise errors.SendCmidClash()
     return _sent(draft, outcome, events, origin)
 
 
 def _sent_by_guest(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
     if outcome.kind == MISSING:
         raise errors.LoginAgain()
-    if outcome.kind == CLASH:
-        raise errors.GuestCmidClash()
     return _sent(draft, outcome, events, origin)
 
 

@@ -128,10 +128,11 @@ class AssignmentStore:
             """
             SELECT c.id, c.guest_id, c.state, c.admin_id, c.last_admin_id, c.away, c.queue_rank, c.queued_at,
                    CASE WHEN c.admin_id = %(admin)s THEN (
-                       SELECT m.created_at FROM message m WHERE m.conversation_id = c.id AND m.seq >= greatest(
+                       SELECT m.created_at FROM message m
+                       WHERE m.conversation_id = c.id AND m.recalls IS NULL AND m.seq >= greatest(
                            (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL),
                            (SELECT a.seq + 1 FROM message a WHERE a.conversation_id = c.id AND a.sender_type = 3
-                            ORDER BY a.seq DESC LIMIT 1))
+                            AND a.recalls IS NULL ORDER BY a.seq DESC LIMIT 1))
                        ORDER BY m.seq LIMIT 1) END,
                    c.reason, (SELECT g.status = 'banned' FROM guest g WHERE g.id = c.guest_id)
             FROM conversation c WHERE c.id IN (

@@ -18,7 +18,10 @@ class Reader(Protocol):
 OFFLINE_AFTER = 10_000
 """Milliseconds after the last connection of a guest that colleagues still see the guest on line (2.4)."""
 
-_MESSAGE = "m.seq, m.sender_type, m.sender_id, m.created_at, m.file_type, m.cmid, m.body, a.name, a.avatar"
+_MESSAGE = (
+    "m.seq, m.sender_type, m.sender_id, m.created_at, m.file_type, m.cmid, m.body, m.recalls, m.recalled_by,"
+    " a.name, a.avatar"
+)
 
 _ENTRY = f"""
 SELECT c.id, c.rev, c.step_rev, c.group_id, c.guest_id, g.name, g.avatar, g.external_id,
@@ -28,15 +31,17 @@ SELECT c.id, c.rev, c.step_rev, c.group_id, c.guest_id, g.name, g.avatar, g.exte
        c.guest_unread, c.queued_at, c.ended_at, coalesce(c.last_message_at, c.created_at), g.profile, c.context,
        {_MESSAGE}
 FROM conversation c JOIN guest g ON g.id = c.guest_id
-LEFT JOIN message m ON m.conversation_id = c.id AND m.seq = c.last_seq
+LEFT JOIN LATERAL (
+    SELECT * FROM message x WHERE x.conversation_id = c.id AND x.recalls IS NULL ORDER BY x.seq DESC LIMIT 1) m ON true
 LEFT JOIN admin a ON m.sender_type = 3 AND a.id = m.sender_id
 """
 
 
 def _message(group_id: int, guest: Person, fields: Sequence[Any]) -> Message:
-    seq, sender_type, sender_id, created_at, file_type, cmid, body, name, avatar = fields
+    seq, sender_type, sender_id, created_at, file_type, cmid, body, recalls, recalled_by, name, avatar = fields
     sender = guest if sender_type == Role.GUEST else Person(Role.ADMIN, sender_id, name or "", avatar or "")
-    return Message(group_id, guest.id, seq, sender, body, file_type, shown_cmid(cmid), created_at)
+    recalled = recalled_by is not None
+    return Message(group_id, guest.id, seq, sender, body, file_type, shown_cmid(cmid), created_at, recalls, recalled)
 
 
 def _conversation(row: Sequence[Any]) -> Conversation:
@@ -59,6 +64,12 @@ async def of_guest(reader: Reader, group_id: int, gid: int) -> Conversation | No
     """The conversation of a guest with a group."""
     rows = await reader.fetch(f"{_ENTRY} WHERE c.group_id = %s AND c.guest_id = %s", (group_id, gid))
     return _conversation(rows[0]) if rows else None
+
+
+async def conversation_id(reader: Reader, group_id: int, gid: int) -> int | None:
+    """Which conversation a guest has with a group."""
+    rows = await reader.fetch("SELECT id FROM conversation WHERE group_id = %s AND guest_id = %s", (group_id, gid))
+    return int(rows[0][0]) if rows else None
 
 
 async def desk_list(

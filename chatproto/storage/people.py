@@ -192,6 +192,7 @@ async def rate(reader: Reader, conversation_id: int, score: int, text: str | Non
         SELECT s.id, s.score IS NOT NULL FROM service s
         WHERE s.conversation_id = %s AND (s.ended_at IS NULL OR s.ended_at > now_ms() - %s)
         AND EXISTS (SELECT FROM message m WHERE m.conversation_id = s.conversation_id AND m.sender_type = 3
+                    AND m.recalls IS NULL
                     AND m.seq BETWEEN s.first_seq AND coalesce(s.last_seq, 9223372036854775807))
         ORDER BY s.id DESC LIMIT 1
         """,

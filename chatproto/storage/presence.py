@@ -155,12 +155,14 @@ _IDLE = """
     c.state = 'serving'
     AND greatest(c.last_message_at, (SELECT s.started_at FROM service s
         WHERE s.conversation_id = c.id AND s.ended_at IS NULL)) < now_ms() - %(idle)s
-    AND NOT EXISTS (SELECT FROM message m WHERE m.conversation_id = c.id AND m.seq = c.last_seq AND m.sender_type = 1
-        AND m.seq >= (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL))
+    AND NOT coalesce((SELECT m.sender_type = 1
+            AND m.seq >= (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL)
+        FROM message m WHERE m.conversation_id = c.id AND m.recalls IS NULL ORDER BY m.seq DESC LIMIT 1), false)
 """
 _LEFT = """
     c.state = 'queued'
-    AND c.last_seq < (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL)
+    AND NOT EXISTS (SELECT FROM message m WHERE m.conversation_id = c.id AND m.recalls IS NULL
+        AND m.seq >= (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL))
     AND NOT EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = c.guest_id
                     AND s.group_id = c.group_id AND (s.ended_at IS NULL OR s.ended_at > now_ms() - %(leave)s))
     AND (SELECT s.started_at FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL)

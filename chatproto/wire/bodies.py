@@ -35,6 +35,14 @@ class _NoParameters:
         return cls()
 
 
+def _seq(frame: Frame, missing: type[ChatError]) -> int:
+    """The seq of a message, which must be there; 0 is one that no message has."""
+    found = fields.position(frame.values, "seq")
+    if found is None:
+        raise missing()
+    return found
+
+
 # Admin: given, and 2.1.
 
 
@@ -165,6 +173,35 @@ class SendToGuest:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """32310: ``{gid, seq}``."""
+
+    gid: int
+    seq: int
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        gid = fields.ident(frame.values, "gid", errors.RecallGidMissing)
+        return cls(gid, _seq(frame, errors.RecallSeqMissing))
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """32330: ``{gid, typing?}``.
+
+    :ivar typing: False where the admin has stopped.
+    """
+
+    gid: int
+    typing: bool
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        gid = fields.ident(frame.values, "gid", errors.TypingGidMissing)
+        return cls(gid, fields.boolean(frame.values, "typing", True))
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """32400: ``{gid, aix, note?}``."""
 
@@ -283,6 +320,28 @@ class GuestSend:
     @classmethod
     def decode(cls, frame: Frame, limits: Limits) -> Self:
         return cls(fields.cmid(frame.values), content(frame, limits, _GUEST_CONTENT))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRecall:
+    """22310: ``{seq}``."""
+
+    seq: int
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        return cls(_seq(frame, errors.GuestRecallSeqMissing))
+
+
+@dataclass(frozen=True, slots=True)
+class GuestTyping:
+    """22330: ``{typing?}``, as in :class:`Typing`."""
+
+    typing: bool
+
+    @classmethod
+    def decode(cls, frame: Frame, limits: Limits) -> Self:
+        return cls(fields.boolean(frame.values, "typing", True))
 
 
 @dataclass(frozen=True, slots=True)

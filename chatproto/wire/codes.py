@@ -19,6 +19,8 @@ END_SERVICE: Final = 32060
 CHAT_CONTENT: Final = 32100
 MARK_READ: Final = 32200
 SEND_TO_GUEST: Final = 32300
+RECALL: Final = 32310
+TYPING: Final = 32330
 TRANSFER: Final = 32400
 SUSPEND: Final = 32500
 ADMINS_ONLINE: Final = 33000
@@ -27,6 +29,7 @@ ADMINS_ONLINE: Final = 33000
 PUSH_QUEUE: Final = 32098
 PUSH_GUEST_CHANGED: Final = 32099
 PUSH_READ: Final = 32299
+PUSH_GUEST_TYPES: Final = 32397
 PUSH_OWN_MESSAGE: Final = 32398
 PUSH_GUEST_MESSAGE: Final = 32399
 PUSH_GUEST_ARRIVED: Final = 32401
@@ -42,6 +45,8 @@ GUEST_END: Final = 22060
 GUEST_HISTORY: Final = 22100
 GUEST_MARK_READ: Final = 22200
 GUEST_SEND: Final = 22300
+GUEST_RECALL: Final = 22310
+GUEST_TYPING: Final = 22330
 GUEST_CONTEXT: Final = 22600
 GUEST_RATE: Final = 22650
 
@@ -49,6 +54,7 @@ GUEST_RATE: Final = 22650
 PUSH_GUEST_QUEUE: Final = 22098
 PUSH_GUEST_STATE: Final = 22099
 PUSH_GUEST_READ: Final = 22299
+PUSH_ADMIN_TYPES: Final = 22397
 PUSH_GUEST_OWN_MESSAGE: Final = 22398
 PUSH_ADMIN_MESSAGE: Final = 22399
 PUSH_GUEST_GAP: Final = 29099
@@ -63,6 +69,8 @@ ADMIN_COMMANDS: Final = frozenset(
         CHAT_CONTENT,
         MARK_READ,
         SEND_TO_GUEST,
+        RECALL,
+        TYPING,
         TRANSFER,
         SUSPEND,
         ADMINS_ONLINE,
@@ -77,6 +85,8 @@ GUEST_COMMANDS: Final = frozenset(
         GUEST_HISTORY,
         GUEST_MARK_READ,
         GUEST_SEND,
+        GUEST_RECALL,
+        GUEST_TYPING,
         GUEST_CONTEXT,
         GUEST_RATE,
     }
@@ -87,6 +97,7 @@ ADMIN_PUSHES: Final = GIVEN_PUSHES | {
     PUSH_QUEUE,
     PUSH_GUEST_CHANGED,
     PUSH_READ,
+    PUSH_GUEST_TYPES,
     PUSH_OWN_MESSAGE,
     PUSH_ADMIN_CHANGED,
     PUSH_ADMIN_GAP,
@@ -96,6 +107,7 @@ GUEST_PUSHES: Final = frozenset(
         PUSH_GUEST_QUEUE,
         PUSH_GUEST_STATE,
         PUSH_GUEST_READ,
+        PUSH_ADMIN_TYPES,
         PUSH_GUEST_OWN_MESSAGE,
         PUSH_ADMIN_MESSAGE,
         PUSH_GUEST_GAP,
@@ -150,6 +162,12 @@ _ENGLISH: Final[dict[int, str]] = _GIVEN | {
     -32305: "no such guest in your group, or the guest is banned",
     -32306: "another admin serves this guest",
     -32307: "this cmid was used for another message",
+    -32311: "gid is missing",
+    -32312: "seq is missing",
+    -32313: "you have sent no such message",
+    -32314: "it is too late to recall this message",
+    -32331: "gid is missing",
+    -32332: "this is not your guest",
     -32405: "the receiver is no admin of your group, or yourself",
     -32406: "the receiver is off line",
     -32407: "the receiver is suspended",
@@ -166,6 +184,9 @@ _ENGLISH: Final[dict[int, str]] = _GIVEN | {
     -22303: "unknown file_type",
     -22304: "msg is of the wrong type or too long",
     -22307: "this cmid was used for another message",
+    -22311: "seq is missing",
+    -22312: "you have sent no such message",
+    -22313: "it is too late to recall this message",
     -22651: "score is missing or not from 1 to 5",
     -22652: "there is no service to rate",
     -22653: "this service has been rated already",
@@ -188,6 +209,12 @@ _CHINESE: Final[dict[int, str]] = _GIVEN | {
     -32305: "本客服组没有该用户，或该用户已被禁止",
     -32306: "该用户正由其他客服接待",
     -32307: "该cmid已用于另一条消息",
+    -32311: "缺少gid",
+    -32312: "缺少seq",
+    -32313: "您没有发送过这条消息",
+    -32314: "该消息已超过可撤回的时间",
+    -32331: "缺少gid",
+    -32332: "该用户不是您接待的",
     -32405: "接收的客服不在本客服组，或是您自己",
     -32406: "接收的客服不在线",
     -32407: "接收的客服已挂起",
@@ -204,6 +231,9 @@ _CHINESE: Final[dict[int, str]] = _GIVEN | {
     -22303: "未知的file_type",
     -22304: "msg类型错误或过长",
     -22307: "该cmid已用于另一条消息",
+    -22311: "缺少seq",
+    -22312: "您没有发送过这条消息",
+    -22313: "该消息已超过可撤回的时间",
     -22651: "缺少score，或不在1到5之间",
     -22652: "没有可评价的服务",
     -22653: "该服务已评价",

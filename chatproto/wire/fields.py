@@ -85,6 +85,19 @@ def integer(values: Values, name: str, *, least: int | None = None, most: int | 
     return number
 
 
+def boolean(values: Values, name: str, default: bool) -> bool:
+    """``true`` or ``false``, *default* when missing.
+
+    :raises Malformed: it is anything else.
+    """
+    value = values.get(name)
+    if is_missing(value):
+        return default
+    if type(value) is not bool:
+        raise Malformed(field=name)
+    return value
+
+
 def position(values: Values, name: str) -> int | None:
     """A ``seq`` or a page, 0 to :data:`MAX_POSITION`; None when missing.
 

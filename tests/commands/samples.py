@@ -80,8 +80,8 @@ def desk(person: Person = ANN, **fields: Any) -> Admin:
     return Admin(**(usual | fields))
 
 
-def pushes(notice: Notice) -> list[tuple[int, Any, bool]]:
-    """(number, data, whether of part 2) of each frame, whose envelope is looked at."""
+def pushes(notice: Notice) -> list[tuple[int, Any, int]]:
+    """(number, data, audience) of each frame, whose envelope is looked at."""
     found = []
     for frame, part2 in zip(notice.frames, notice.part2, strict=True):
         envelope = orjson.loads(frame)

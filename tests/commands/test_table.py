@@ -9,9 +9,6 @@ from chatproto.commands.table import TABLE, Answer, Call, command
 from chatproto.domain.model import Role
 from chatproto.wire import bodies, codes
 
-RESERVED = frozenset({22310, 32310, 22330, 32330, 22397, 32397})
-"""What later versions of the protocol mean to use: uploads, recalls, typing."""
-
 
 class TableTests(SynchronousTestCase):
     def test_every_number(self) -> None:
@@ -36,7 +33,8 @@ class TableTests(SynchronousTestCase):
         """Only what changes nothing is never of unknown outcome."""
         self.assertEqual(
             {number for number, entry in TABLE.items() if entry.reads},
-            {codes.CHAT_LIST, codes.CHAT_CONTENT, codes.ADMINS_ONLINE, codes.GUEST_HISTORY},
+            {codes.CHAT_LIST, codes.CHAT_CONTENT, codes.ADMINS_ONLINE, codes.GUEST_HISTORY}
+            | {codes.TYPING, codes.GUEST_TYPING},
         )
 
     def test_two_with_one_number(self) -> None:
@@ -50,7 +48,3 @@ class TableTests(SynchronousTestCase):
         refused = self.assertRaises(ValueError, register, run)
         self.assertIn("22000", str(refused))
         self.assertEqual(TABLE, before)
-
-    def test_reserved(self) -> None:
-        """Numbers that are kept for later are neither commands nor pushes."""
-        self.assertEqual(RESERVED & (TABLE.keys() | codes.ADMIN_PUSHES | codes.GUEST_PUSHES), set())

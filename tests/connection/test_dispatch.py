@@ -97,6 +97,8 @@ class DispatchCase(SynchronousTestCase):
             messaging=cast(Any, None),
             assignment=cast(Any, None),
             guests=cast(Any, None),
+            recalls=cast(Any, None),
+            typing=cast(Any, None),
             keyring=cast(Any, None),
             newcomers=cast(Any, None),
             wall=lambda: self.wall + self.clock.seconds(),

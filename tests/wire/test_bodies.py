@@ -25,6 +25,8 @@ REQUESTS: dict[int, Any] = {
     codes.CHAT_CONTENT: bodies.ChatContent,
     codes.MARK_READ: bodies.MarkRead,
     codes.SEND_TO_GUEST: bodies.SendToGuest,
+    codes.RECALL: bodies.Recall,
+    codes.TYPING: bodies.Typing,
     codes.TRANSFER: bodies.Transfer,
     codes.SUSPEND: bodies.Suspend,
     codes.ADMINS_ONLINE: bodies.AdminsOnline,
@@ -35,6 +37,8 @@ REQUESTS: dict[int, Any] = {
     codes.GUEST_HISTORY: bodies.GuestHistory,
     codes.GUEST_MARK_READ: bodies.GuestMarkRead,
     codes.GUEST_SEND: bodies.GuestSend,
+    codes.GUEST_RECALL: bodies.GuestRecall,
+    codes.GUEST_TYPING: bodies.GuestTyping,
     codes.GUEST_CONTEXT: bodies.GuestContext,
     codes.GUEST_RATE: bodies.GuestRate,
 }
@@ -43,6 +47,7 @@ REQUESTS: dict[int, Any] = {
 PARAMETERS = [
     *("call_type", "token", "guest_token", "v", "state", "page_index", "page_size", "before_seq", "after_seq", "seq"),
     *("gid", "group_id", "aix", "note", "status", "msg", "file_type", "cmid", "context", "score", "text"),
+    "typing",
 ]
 
 
@@ -90,6 +95,22 @@ class BodyCase(SynchronousTestCase):
             self.assertIsNone(getattr(self.decode(**others, **absent), name))
         for wrong in each(*NO_INTEGERS, -1, "-1"):
             self.assert_blames(name, **others, **{name: wrong})
+
+    def assert_needed_seq(self, missing: type[ChatError], **others: object) -> None:
+        for value, meant in each((0, 0), (7, 7), ("7", 7), (2**63, 2**53 - 1)):
+            self.assertEqual(self.decode(**others, seq=value).seq, meant)
+        absents: tuple[dict[str, object], ...] = ({}, {"seq": None}, {"seq": ""})
+        for absent in absents:
+            self.assert_error(missing, **others, **absent)
+        for wrong in each(*NO_INTEGERS, -1, "-1"):
+            self.assert_blames("seq", **others, seq=wrong)
+
+    def assert_typing(self, **others: object) -> None:
+        for value, meant in each((True, True), (False, False), (None, True), ("", True)):
+            self.assertIs(self.decode(**others, typing=value).typing, meant)
+        self.assertIs(self.decode(**others).typing, True)
+        for wrong in each(0, 1, "true", "x", 1.0, [], {}):
+            self.assert_blames("typing", **others, typing=wrong)
 
     def assert_page_size(self, **others: object) -> None:
         for value, meant in each((None, 10), ("", 10), (0, 10), (1, 1), ("100", 100), (101, 100), (2**63, 100)):
@@ -331,6 +352,31 @@ class SendToGuest(BodyCase):
         self.assertEqual(decoded.content, Content(3, '{ "price":1.50}'))
 
 
+class Recall(BodyCase):
+    request = bodies.Recall
+
+    def test_gid(self) -> None:
+        """Whose message is to be recalled is missed first, and with a code of its own."""
+        self.assert_id("gid", errors.RecallGidMissing, seq=1)
+        self.assert_error(errors.RecallGidMissing)
+
+    def test_seq(self) -> None:
+        """Which message is to be recalled has to be said; 0 is a place, if one without a message."""
+        self.assert_needed_seq(errors.RecallSeqMissing, gid=1)
+
+
+class Typing(BodyCase):
+    request = bodies.Typing
+
+    def test_gid(self) -> None:
+        """Whom the admin writes to has to be said."""
+        self.assert_id("gid", errors.TypingGidMissing)
+
+    def test_typing(self) -> None:
+        """Who says nothing types."""
+        self.assert_typing(gid=1)
+
+
 class Transfer(BodyCase):
     request = bodies.Transfer
 
@@ -424,6 +470,22 @@ class GuestSend(BodyCase):
         for fields, error in cases:
             decoded = self.decode(cmid="c", **fields)
             self.assertEqual((decoded.cmid, type(decoded.content)), ("c", error))
+
+
+class GuestRecall(BodyCase):
+    request = bodies.GuestRecall
+
+    def test_seq(self) -> None:
+        """Which message is to be recalled has to be said."""
+        self.assert_needed_seq(errors.GuestRecallSeqMissing)
+
+
+class GuestTyping(BodyCase):
+    request = bodies.GuestTyping
+
+    def test_typing(self) -> None:
+        """Who says nothing types."""
+        self.assert_typing()
 
 
 class GuestContext(BodyCase):

@@ -51,6 +51,17 @@ class Integers(FieldCase):
             self.assertIsNone(fields.integer({"n": value}, "n", least=1))
         self.assertEqual(fields.integer({"n": -7}, "n"), -7)
 
+    def test_booleans(self) -> None:
+        """Only true and false are yes and no; 1 and "true" are a mistake of the client."""
+        for value in (True, False):
+            self.assertIs(fields.boolean({"b": value}, "b", not value), value)
+        for value in MISSING:
+            self.assertIs(fields.boolean({"b": value}, "b", True), True)
+            self.assertIs(fields.boolean({"b": value}, "b", False), False)
+        self.assertIs(fields.boolean({}, "b", True), True)
+        for wrong in each(0, 1, "0", "true", 1.0, [], {}):
+            self.assert_blames("b", fields.boolean, {"b": wrong}, "b", True)
+
     def test_positions(self) -> None:
         """A seq of 0 is a place; one past every conversation counts as the end."""
         for value, meant in each((0, 0), (7, 7), (2**53 - 1, 2**53 - 1), (2**53, 2**53 - 1), (2**64 - 1, 2**53 - 1)):

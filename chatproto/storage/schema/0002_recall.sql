@@ -1,0 +1,118 @@
+-- oldest code: 0.1.0
+-- A message can be recalled (docs/protocol.md, 22310 and 32310): its text goes, and a message of its own says so.
+
+ALTER TABLE message
+    ADD COLUMN recalls bigint,                      -- the seq that this one recalls; it has no content itself
+    ADD COLUMN recalled_by bigint;                  -- the seq of the message that recalled this one, whose text is gone
+
+-- Recalls a message of its sender, under the row lock of the conversation as everything that gets a seq and a rev.
+-- Outcomes: stored · again (recalled before: seq and created_at are those of the recall then) · missing (no such message
+-- of this sender) · late (sent more than `within` milliseconds before `at`; 0 is never).
+-- `at` is now where it is NULL. What the other side has not read counts as unread no more, and the recall never does.
+CREATE FUNCTION recall_message(
+    of_group bigint, of_guest bigint, by_type smallint, by_person bigint, wanted bigint, within bigint, at bigint)
+RETURNS TABLE (outcome text, conversation_id bigint, seq bigint, created_at bigint, rev bigint,
+               state text, admin_id bigint, admin_unread integer, guest_unread integer)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    held conversation;
+    target message;
+    moment bigint := coalesce(at, now_ms());
+BEGIN
+    SELECT c.* INTO held FROM conversation c WHERE c.group_id = of_group AND c.guest_id = of_guest FOR NO KEY UPDATE;
+    -- A statement of its own: its snapshot is younger than the lock.
+    SELECT m.* INTO target FROM message m
+    WHERE m.conversation_id = held.id AND m.seq = wanted AND m.sender_type = by_type AND m.sender_id = by_person
+        AND m.recalls IS NULL;
+    IF target.seq IS NULL THEN
+        outcome := 'missing';
+    ELSIF target.recalled_by IS NOT NULL THEN
+        outcome := 'again';
+        SELECT m.seq, m.created_at INTO seq, created_at FROM message m
+        WHERE m.conversation_id = held.id AND m.seq = target.recalled_by;
+    ELSIF within <= 0 OR target.created_at + within < moment THEN
+        outcome := 'late';
+    ELSE
+        outcome := 'stored';
+        seq := held.last_seq + 1;
+        created_at := moment;
+        UPDATE message m SET body = '""', file_type = 0, recalled_by = held.last_seq + 1
+        WHERE m.conversation_id = held.id AND m.seq = wanted;
+        -- The colon stands in no cmid that is made for a message without; that of a message names its only recall.
+        INSERT INTO message (conversation_id, seq, sender_id, created_at, sender_type, file_type, cmid, body, recalls)
+        VALUES (held.id, held.last_seq + 1, by_person, moment, by_type, 0, 's:' || wanted, '""', wanted);
+        UPDATE conversation c SET last_seq = c.last_seq + 1, rev = c.rev + 1,
+            admin_unread = c.admin_unread - (by_type = 1 AND wanted > c.admin_read_seq)::integer,
+            guest_unread = c.guest_unread - (by_type = 3 AND wanted > c.guest_read_seq)::integer
+        WHERE c.id = held.id RETURNING c.* INTO held;
+    END IF;
+    conversation_id := held.id;
+    rev := held.rev;
+    state := held.state;
+    admin_id := held.admin_id;
+    admin_unread := held.admin_unread;
+    guest_unread := held.guest_unread;
+    RETURN NEXT;
+END
+$$;
+
+-- As in 0001, but what was never unread, or is no more, is not taken off.
+CREATE OR REPLACE FUNCTION mark_read(batch jsonb)
+RETURNS TABLE (place integer, outcome text, conversation_id bigint, rev bigint, admin_id bigint,
+               admin_read_seq bigint, guest_read_seq bigint, admin_unread integer, guest_unread integer)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    locked bigint[];
+BEGIN
+    SELECT array_agg(held.id) INTO locked
+    FROM (SELECT DISTINCT d.g, d.q FROM jsonb_to_recordset(batch) AS d (g bigint, q bigint)) wanted
+    CROSS JOIN LATERAL (
+        SELECT c.id FROM conversation c WHERE c.group_id = wanted.g AND c.guest_id = wanted.q
+        LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED) held;
+
+    RETURN QUERY
+    WITH mark AS MATERIALIZED (
+        SELECT d.o, d.t, c.*, least(coalesce(d.r, c.last_seq), c.last_seq) AS target,
+               CASE WHEN c.id IS NULL THEN 'missing'
+                    WHEN locked IS NULL OR NOT c.id = ANY (locked) THEN 'busy'
+                    WHEN d.t = 3 AND NOT coalesce(c.state = 'serving' AND c.admin_id = d.s
+                                                  OR c.state = 'ended' AND c.last_served_by = d.s, false) THEN 'denied'
+                    ELSE 'same' END AS outcome
+        FROM jsonb_to_recordset(batch) AS d (o integer, g bigint, q bigint, t smallint, s bigint, r bigint)
+        LEFT JOIN LATERAL (
+            SELECT v.id, v.state, v.admin_id, v.last_served_by, v.last_seq, v.rev, v.admin_read_seq, v.guest_read_seq,
+                   v.admin_unread, v.guest_unread
+            FROM conversation v WHERE v.group_id = d.g AND v.guest_id = d.q LIMIT 1) c ON true
+    ), wanted AS (
+        SELECT k.id, max(k.target) FILTER (WHERE k.t = 3) AS by_admin, max(k.target) FILTER (WHERE k.t = 1) AS by_guest
+        FROM mark k WHERE k.outcome = 'same' GROUP BY k.id
+    ), moved AS (
+        UPDATE conversation v
+        SET rev = v.rev + 1,
+            admin_read_seq = greatest(v.admin_read_seq, w.by_admin),
+            guest_read_seq = greatest(v.guest_read_seq, w.by_guest),
+            admin_unread = CASE WHEN w.by_admin > v.admin_read_seq THEN v.admin_unread - (
+                SELECT count(*) FROM message x WHERE x.conversation_id = v.id AND x.sender_type = 1
+                AND x.seq > v.admin_read_seq AND x.seq <= w.by_admin
+                AND x.recalls IS NULL AND x.recalled_by IS NULL) ELSE v.admin_unread END,
+            guest_unread = CASE WHEN w.by_guest > v.guest_read_seq THEN v.guest_unread - (
+                SELECT count(*) FROM message x WHERE x.conversation_id = v.id AND x.sender_type = 3
+                AND x.seq > v.guest_read_seq AND x.seq <= w.by_guest
+                AND x.recalls IS NULL AND x.recalled_by IS NULL) ELSE v.guest_unread END
+        FROM wanted w
+        WHERE v.id = w.id AND (w.by_admin > v.admin_read_seq OR w.by_guest > v.guest_read_seq)
+        RETURNING v.id, v.rev, v.admin_read_seq, v.guest_read_seq, v.admin_unread, v.guest_unread
+    )
+    SELECT k.o, CASE WHEN k.outcome = 'same' AND m.id IS NOT NULL
+                     AND k.target > CASE k.t WHEN 3 THEN k.admin_read_seq ELSE k.guest_read_seq END
+                     THEN 'moved' ELSE k.outcome END,
+           k.id, coalesce(m.rev, k.rev), k.admin_id,
+           coalesce(m.admin_read_seq, k.admin_read_seq), coalesce(m.guest_read_seq, k.guest_read_seq),
+           coalesce(m.admin_unread, k.admin_unread), coalesce(m.guest_unread, k.guest_unread)
+    FROM mark k LEFT JOIN moved m ON m.id = k.id;
+END
+$$;
