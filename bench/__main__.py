@@ -10,29 +10,37 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psycopg2
+
+from bench.axes import AXES, Axis, section
 from bench.build import load_generator
 from bench.errors import BenchError
+from bench.growth import QUICK as QUICK_GROWTH
+from bench.growth import Growth, GrowthSizes
 from bench.machine import describe
 from bench.people import PER_ADDRESS
 from bench.postgres import ROOT, Cluster
-from bench.report import Run, document, markdown, number, replaced
+from bench.report import Run, document, markdown, number, read_document, replaced
 from bench.results import Measurement, Results
-from bench.scenarios import QUICK, SCENARIOS, Found, Scenarios, Sizes, Step
+from bench.scenarios import QUICK, SCENARIOS, Scenarios, Sizes
 from bench.servers import LIFTED
+from bench.stage import Found, Stage, Step
 from bench.targets import targets
 
 DOCUMENT = ROOT / "docs" / "performance.md"
+IMAGES = ROOT / "docs" / "images"
+GROWTH = "growth"
 MOST_OF_AN_ERROR = 500
 
 NOTES = (
     "Load generator, servers and PostgreSQL share the machine; one server process runs at a time, on a fresh database"
     " of the same PostgreSQL (the embedded one, with the daemon's settings). Only ratios within one run say much.",
-    "Production's limits hold, but in the closed loop and the fan-out, where one connection sends more than a person"
-    f" does: {', '.join(f'--{name} {value}' for name, value in LIFTED.items())}. Open files: the user's hard limit.",
+    "Production's limits hold, but in the closed loop, the fan-out and the growth, where one connection sends more than"
+    f" a person does: {', '.join(f'--{name} {value}' for name, value in LIFTED.items())}. Open files: the user's hard"
+    " limit.",
     f"Clients come from many addresses of 127.0.0.0/8, {PER_ADDRESS} from each, with a browser's headers.",
     "CPU-s/1,000: CPU seconds per 1,000 messages (fan-out: pushes; logins where these are counted) of the server and"
     " PostgreSQL together, and of these the server, its database backends and the rest of PostgreSQL.",
@@ -43,22 +51,33 @@ NOTES = (
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Compare chatproto with its yardsticks here.")
-    parser.add_argument("--quick", action="store_true", help="one short round of a part, about two minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round of a part, a few minutes")
     parser.add_argument("--rounds", type=int, default=None, help="rounds, at least one [3; --quick: 1]")
-    parser.add_argument("--only", default=",".join(SCENARIOS), help="of %(default)s")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "build" / "bench", help="where results.md and results.json go [build/bench]"
+        "--only",
+        default=",".join(SCENARIOS),
+        help=f"of %(default)s; or of {','.join(AXES)}, which {GROWTH!r} stands for [the first of these lists]",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "build" / "bench", help="where results and plots go [build/bench]"
     )
     parser.add_argument("--record", action="store_true", help="put the results into docs/performance.md as well")
     parser.add_argument(
         "--scratch", type=Path, default=None, help="where the database lies meanwhile [the temporary directory]"
     )
+    parser.add_argument(
+        "--results", type=Path, default=None, help="measure nothing: report what is in this results.json"
+    )
     chosen = parser.parse_args(given)
-    unknown = sorted(set(chosen.only.split(",")) - set(SCENARIOS))
+    names = set(chosen.only.split(","))
+    if GROWTH in names:
+        names = names - {GROWTH} | set(AXES)
+    unknown = sorted(names - set(SCENARIOS) - set(AXES))
     if unknown:
-        parser.error(f"--only: {unknown[0]!r} is none of {', '.join(SCENARIOS)}")
+        parser.error(f"--only: {unknown[0]!r} is none of {', '.join((*SCENARIOS, GROWTH, *AXES))}")
     if chosen.rounds is not None and chosen.rounds < 1:
         parser.error("--rounds: at least 1")
+    chosen.only = names
     return chosen
 
 
@@ -91,7 +110,7 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def measure(steps: Sequence[Step], rounds: int) -> Results:
+def measure(steps: Sequence[Step], rounds: int, after_round: Callable[[Results], object]) -> Results:
     """All steps in turn, several times; one that fails leaves the others be."""
     results, progress = Results(), Progress(len(steps) * rounds)
     for number_ in range(1, rounds + 1):
@@ -99,18 +118,21 @@ def measure(steps: Sequence[Step], rounds: int) -> Results:
             progress.begins(number_, rounds, step)
             try:
                 found = step.run()
-            except BenchError as error:
-                found = Found({}, [" ".join(str(error).split())[:MOST_OF_AN_ERROR]])
+            except (BenchError, psycopg2.Error, OSError) as error:
+                found = Found({}, [" ".join(f"{type(error).__name__}: {error}".split())[:MOST_OF_AN_ERROR]])
             measurement = Measurement(number_, step.key, found.metrics, found.flaws)
             results.add(measurement)
             progress.ends(measurement)
+        after_round(results)
     return results
 
 
-def main(given: Sequence[str]) -> int:
-    """:returns: 0; 1 where something failed, or a message was lost, doubled or late in its order."""
-    chosen = arguments(given)
-    sizes = replace(QUICK if chosen.quick else Sizes(), only=frozenset(chosen.only.split(",")))
+def run(chosen: argparse.Namespace) -> tuple[Run, Results]:
+    """Measure; what is there after each round is kept.
+
+    :raises BenchError: nothing can be measured.
+    """
+    sizes, growth = (QUICK, QUICK_GROWTH) if chosen.quick else (Sizes(), GrowthSizes())
     rounds = chosen.rounds or (1 if chosen.quick else 3)
     # For the servers and the load generator, which inherit it: 10,000 connections are as many files.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -118,30 +140,88 @@ def main(given: Sequence[str]) -> int:
     # So that what was started is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     scratch = Path(tempfile.mkdtemp(prefix="chatproto-bench-", dir=chosen.scratch))
-    began = time.time()
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    title = f"{'Quick run (too short to rely on)' if chosen.quick else 'Full run'} of {day}"
     try:
         program = load_generator()
         cluster = Cluster(scratch / "postgres")
         try:
             machine = describe(scratch, cluster.settings(), cluster.version)
-            results = measure(Scenarios(cluster, program, scratch, sizes).steps(), rounds)
+            stage = Stage(cluster, program, scratch, sizes.warm, sizes.measure)
+            comparison = {SCENARIOS[name] for name in chosen.only if name in SCENARIOS}
+            steps = [step for step in Scenarios(stage, sizes).steps() if step.key.scenario in comparison]
+            steps += Growth(stage, growth).steps(chosen.only)
+            described = Run(title, rounds, machine, NOTES)
+            results = measure(steps, rounds, lambda results: keep(chosen, described, results))
         finally:
             cluster.close()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return described, results
+
+
+def keep(chosen: argparse.Namespace, described: Run, results: Results) -> str:
+    """Write the results down, and return the report."""
+    sizes = QUICK if chosen.quick else Sizes()
+    report = markdown(described, results, targets(sizes) if compared(results) else ())
+    sections = {name: section(axis, results, described.title) for name, axis in grown(results).items()}
+    for name, text in sections.items():
+        report += f"\n### {AXES[name].scenario}\n\n{text}"
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    (chosen.out / "results.md").write_text(report)
+    kept = document(described, results, targets(sizes))
+    (chosen.out / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
+    return report
+
+
+def record(described: Run, results: Results) -> None:
+    """Put what was measured into the page: the comparison, and each axis along which cost may grow."""
+    text = DOCUMENT.read_text()
+    if compared(results):
+        text = replaced(text, "results", markdown(described, results, targets(Sizes())))
+    for name, axis in grown(results).items():
+        text = replaced(text, f"growth-{name}", section(axis, results, described.title))
+    DOCUMENT.write_text(text)
+
+
+def compared(results: Results) -> bool:
+    return any(key.scenario in SCENARIOS.values() for key in results.measured())
+
+
+def grown(results: Results) -> dict[str, Axis]:
+    """The axes of the results."""
+    scenarios = {key.scenario for key in results.measured()}
+    return {name: axis for name, axis in AXES.items() if axis.scenario in scenarios}
+
+
+def plot(results: Results, directories: Sequence[Path]) -> None:
+    """:raises BenchError: there is no matplotlib."""
+    try:
+        from bench.plots import draw
+    except ModuleNotFoundError as error:
+        raise BenchError(f"no plots: {error}; pip install -e '.[bench]', then --results") from error
+    for axis in grown(results).values():
+        for directory in directories:
+            draw(axis, results, directory)
+
+
+def main(given: Sequence[str]) -> int:
+    """:returns: 0; 1 where something failed, or a message was lost, doubled or late in its order."""
+    chosen = arguments(given)
+    try:
+        if chosen.results is None:
+            described, results = run(chosen)
+        else:
+            described, results = read_document(json.loads(chosen.results.read_text()))
+        report = keep(chosen, described, results)
+        if chosen.record:
+            record(described, results)
+        print(report)
+        if grown(results):
+            plot(results, [chosen.out / "images", *([IMAGES] if chosen.record else [])])
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    day = time.strftime("%Y-%m-%d", time.gmtime(began))
-    title = f"{'Quick run (too short to rely on)' if chosen.quick else 'Full run'} of {day}"
-    run = Run(title, rounds, machine, NOTES)
-    report = markdown(run, results, targets(sizes))
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / "results.md").write_text(report)
-    (chosen.out / "results.json").write_text(json.dumps(document(run, results, targets(sizes)), indent=1) + "\n")
-    if chosen.record:
-        DOCUMENT.write_text(replaced(DOCUMENT.read_text(), report))
-    print(report)
     return 1 if results.flaws() else 0
 
 

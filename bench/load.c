@@ -7,10 +7,11 @@
  *     address  role  thread  login  head
  *
  * address   the source address to connect from (the server counts connections by address)
- * role      idle, send, receive, or echo (sends, and gets its own frames back)
+ * role      idle, send, receive, echo (sends, and gets its own frames back), or ask (sends other commands than messages)
  * thread    the number of the conversation, from 0: one sender, any number of receivers
  * login     the login frame, or "-" where nobody logs in
- * head      of a sender: a message up to the value of its cmid, which is made here: "thread-number-nanoseconds"
+ * head      of a sender: a message up to the value of its cmid, which is made here: "thread-number-nanoseconds"; of one
+ *           who asks: a command up to the value of its request_id, or several, separated by tabs, which are sent in turn
  *
  * HEAD is the HTTP request of the handshake, but for the line with the key and the empty line.
  *
@@ -54,7 +55,7 @@
 #define TICK (10 * 1000000ull)
 #define SETTLE (200 * 1000000ull)
 
-enum role { IDLE = 0, SEND = 1, RECEIVE = 2, ECHO = 3 };
+enum role { IDLE = 0, SEND = 1, RECEIVE = 2, ECHO = 3, ASK = 4 | SEND };
 enum state { CLOSED, CONNECTING, HANDSHAKE, LOGIN, OPEN, BROKEN };
 enum mode { MODE_CLOSED, MODE_RATE, MODE_HOLD, MODE_STORM };
 
@@ -66,8 +67,8 @@ struct conn {
     uint32_t thread;
     uint32_t address;
     long login_key, send_key;
-    char *login, *head;
-    size_t login_size, head_size;
+    char *login, **heads;
+    size_t login_size, heads_count;
     char *in, *out;             /* what was read of a frame that is not whole; what could not be written yet */
     size_t in_size, out_size;
     uint64_t sent, acked, got;  /* numbers of messages: the next to send, to be acknowledged, to be received */
@@ -314,13 +315,12 @@ static void put_frame(int opcode, const char *payload, size_t size)
 static void put_message(struct conn *c, uint64_t stamp)
 {
     char message[4096];
-    memcpy(message, c->head, c->head_size);
-    int tail = snprintf(message + c->head_size, sizeof message - c->head_size, "%u-%llu-%llu\"}", c->thread,
+    int size = snprintf(message, sizeof message, "%s%u-%llu-%llu\"}", c->heads[c->sent % c->heads_count], c->thread,
                         (unsigned long long)c->sent, (unsigned long long)stamp);
     c->sent++;
     total_sent++;
     expected_pushes += receivers_of[c->thread];
-    put_frame(1, message, c->head_size + (size_t)tail);
+    put_frame(1, message, (size_t)size);
 }
 
 static void write_out(struct conn *c)
@@ -394,15 +394,16 @@ static int succeeded(const char *text, size_t size)
     return memmem(text + size - tail, tail, status, sizeof status - 1) != NULL;
 }
 
-/* The cmid of the message in a frame. */
-static int mark_of(const char *text, size_t size, uint64_t *thread, uint64_t *number, uint64_t *stamp)
+static const char CMID[] = "\"cmid\":\"", REQUEST_ID[] = "\"request_id\":\"";
+
+/* What put_message made, under this name in a frame. */
+static int mark_of(const char *name, const char *text, size_t size, uint64_t *thread, uint64_t *number, uint64_t *stamp)
 {
-    static const char name[] = "\"cmid\":\"";
-    const char *found = memmem(text, size, name, sizeof name - 1);
+    const char *found = memmem(text, size, name, strlen(name));
     char *end;
     if (!found)
         return 0;
-    *thread = strtoull(found + sizeof name - 1, &end, 10);
+    *thread = strtoull(found + strlen(name), &end, 10);
     *number = *end == '-' ? strtoull(end + 1, &end, 10) : 0;
     *stamp = *end == '-' ? strtoull(end + 1, &end, 10) : 0;
     return *end == '"' && *stamp;
@@ -427,7 +428,8 @@ static void on_acknowledged(struct conn *c, const char *text, size_t size)
         opened--;
         return;
     }
-    if (!mark_of(text, size, &thread, &number, &stamp) || thread != c->thread || number != c->acked) {
+    const char *name = c->role == ASK ? REQUEST_ID : CMID;
+    if (!mark_of(name, text, size, &thread, &number, &stamp) || thread != c->thread || number != c->acked) {
         strange++;
         note_error("thread %u expected %llu: %.*s", c->thread, (unsigned long long)c->acked,
                  size < 300 ? (int)size : 300, text);
@@ -445,7 +447,7 @@ static void on_acknowledged(struct conn *c, const char *text, size_t size)
 static void on_pushed(struct conn *c, const char *text, size_t size)
 {
     uint64_t thread, number, stamp;
-    if (!mark_of(text, size, &thread, &number, &stamp) || thread != c->thread) {
+    if (!mark_of(CMID, text, size, &thread, &number, &stamp) || thread != c->thread) {
         strange++;
         note_error("a push for thread %u: %.*s", c->thread, size < 300 ? (int)size : 300, text);
         return;
@@ -492,7 +494,9 @@ static void on_text(struct conn *c, const char *text, size_t size)
         record(&login_times, now - c->since);
         return;
     }
-    if (c->role & SEND && key == c->send_key)
+    /* Pushes have no request_id, and who asks gives every command one. */
+    if (c->role == ASK ? memmem(text, size, REQUEST_ID, sizeof REQUEST_ID - 1) != NULL
+                       : c->role & SEND && key == c->send_key)
         on_acknowledged(c, text, size);
     if (c->role == ECHO || (c->role == RECEIVE && is_message_push(key)))
         on_pushed(c, text, size);
@@ -855,6 +859,20 @@ static char *read_file(const char *path, size_t *size)
     return text;
 }
 
+/* The heads of a sender, which tabs separate; returns the size of the longest. */
+static size_t read_heads(struct conn *c, char *text)
+{
+    size_t longest = 0, room = 1;
+    for (char *p = text; *p; p++)
+        room += *p == '\t';
+    c->heads = allocate(room * sizeof *c->heads);
+    while (text) {
+        char *head = c->heads[c->heads_count++] = strsep(&text, "\t");
+        longest = strlen(head) > longest ? strlen(head) : longest;
+    }
+    return longest;
+}
+
 static void read_plan(const char *path)
 {
     size_t size, room = 1;
@@ -868,19 +886,19 @@ static void read_plan(const char *path)
         struct conn *c = &conns[conns_count++];
         char *address = strsep(&line, "\t"), *role = strsep(&line, "\t"), *thread = strsep(&line, "\t");
         c->login = strsep(&line, "\t");
-        c->head = line;
-        if (!c->login || !c->head || inet_pton(AF_INET, address, &c->address) != 1) {
+        if (!c->login || !line || inet_pton(AF_INET, address, &c->address) != 1) {
             fprintf(stderr, "load: line %zu of %s is no connection\n", conns_count, path);
             exit(1);
         }
         c->fd = -1;
-        c->role = !strcmp(role, "send") ? SEND : !strcmp(role, "receive") ? RECEIVE : !strcmp(role, "echo") ? ECHO : IDLE;
+        c->role = !strcmp(role, "send") ? SEND : !strcmp(role, "receive") ? RECEIVE : !strcmp(role, "echo") ? ECHO
+                : !strcmp(role, "ask") ? ASK : IDLE;
         c->thread = (uint32_t)strtoul(thread, NULL, 10);
         c->login_size = strcmp(c->login, "-") ? strlen(c->login) : 0;
         c->login_key = key_of(c->login, c->login_size);
-        c->head_size = strlen(c->head);
-        c->send_key = key_of(c->head, c->head_size);
-        if (c->thread >= room || c->login_size > 65535 || c->head_size > 3900) {
+        size_t longest = read_heads(c, line);
+        c->send_key = key_of(c->heads[0], strlen(c->heads[0]));
+        if (c->thread >= room || c->login_size > 65535 || longest > 3900) {
             fprintf(stderr, "load: line %zu of %s is too large\n", conns_count, path);
             exit(1);
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,26 +69,31 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Admins 1 … *admins* in groups of ten, and guests 1 … *guests*, served by them in turn.
+    """Admins 1 … *admins* in groups of *per_group*, and guests 1 … *guests*, served by them in turn.
 
     The conversation of a guest has the guest's id, and is thread ``id - 1`` of the load generator.
     """
 
     admins: int
     guests: int
+    per_group: int = ADMINS_PER_GROUP
 
     def admin_of(self, gid: int) -> int:
         return (gid - 1) % self.admins + 1
 
     def group_of(self, admin_id: int) -> int:
-        return (admin_id - 1) // ADMINS_PER_GROUP + 1
+        return (admin_id - 1) // self.per_group + 1
 
     def insert(self, dsn: str) -> None:
         """Make the rows, in a database that the daemon has just migrated."""
         groups = self.group_of(self.admins)
-        numbers = {"groups": groups, "per_group": ADMINS_PER_GROUP, "admins": self.admins, "guests": self.guests}
+        numbers = {"groups": groups, "per_group": self.per_group, "admins": self.admins, "guests": self.guests}
         execute(dsn, _ROWS % numbers)
         execute(dsn, "VACUUM ANALYZE")
+
+    def guest(self, logins: Logins, gid: int) -> str:
+        """The login of a guest, to the group that serves the guest."""
+        return logins.guest(gid, self.group_of(self.admin_of(gid)))
 
 
 class Logins:
@@ -107,7 +112,7 @@ class Logins:
         return _compact({"api_key": 21000, "call_type": 1, "token": token, "group_id": group_id, "context": context})
 
 
-def _compact(frame: dict[str, object]) -> str:
+def _compact(frame: Mapping[str, object]) -> str:
     return json.dumps(frame, separators=(",", ":"))
 
 
@@ -127,23 +132,58 @@ def handshake(port: int) -> str:
     return _HEAD.format(port=port).replace("\n", "\r\n")
 
 
-def pairs(people: People, logins: Logins) -> Iterator[Connection]:
-    """Every guest with the serving admin: of two neighbours, in one the guest writes, in the other the admin.
+def pairs(people: People, logins: Logins, count: int | None = None) -> Iterator[Connection]:
+    """Guests with the serving admin: of two neighbours, in one the guest writes, in the other the admin.
 
     Admins come first: they have to be on line before their guests write.
+
+    :param count: only the first so many guests write or are written to; all others, and their admins, say nothing.
     """
-    for gid in range(1, people.guests + 1):
+    talking = people.guests if count is None else count
+    for gid in range(1, talking + 1):
         login = logins.admin(people.admin_of(gid))
         if gid % 2:
             yield Connection("receive", gid - 1, login, "")
         else:
             yield Connection("send", gid - 1, login, _message(32300, gid=gid))
-    for gid in range(1, people.guests + 1):
-        login = logins.guest(gid, people.group_of(people.admin_of(gid)))
+    for admin_id in range(talking + 1, people.admins + 1):
+        yield Connection("idle", 0, logins.admin(admin_id), "")
+    for gid in range(1, talking + 1):
+        login = people.guest(logins, gid)
         if gid % 2:
             yield Connection("send", gid - 1, login, _message(22300))
         else:
             yield Connection("receive", gid - 1, login, "")
+    for gid in range(talking + 1, people.guests + 1):
+        yield Connection("idle", 0, people.guest(logins, gid), "")
+
+
+def tabs(people: People, logins: Logins) -> Iterator[Connection]:
+    """Every admin is here once; every guest has two tabs, writes in one and sees the message in the other.
+
+    So what a message causes does not depend on how many admins there are: an answer and two pushes.
+    """
+    for admin_id in range(1, people.admins + 1):
+        yield Connection("idle", 0, logins.admin(admin_id), "")
+    for gid in range(1, people.guests + 1):
+        login = people.guest(logins, gid)
+        yield Connection("receive", gid - 1, login, "")
+        yield Connection("send", gid - 1, login, _message(22300))
+
+
+def asking(
+    people: People, logins: Logins, gids: Iterable[int], *commands: Mapping[str, object]
+) -> Iterator[Connection]:
+    """Every admin is here; these guests send the commands in turn, and nothing else."""
+    for admin_id in range(1, people.admins + 1):
+        yield Connection("idle", 0, logins.admin(admin_id), "")
+    for gid in gids:
+        yield Connection("ask", gid - 1, people.guest(logins, gid), commands_in_turn(*commands))
+
+
+def commands_in_turn(*commands: Mapping[str, object]) -> str:
+    """What one who asks sends, each up to the value of its request_id."""
+    return "\t".join(_compact({**command, "request_id": ""})[: -len('"}')] for command in commands)
 
 
 def fan_out(people: People, logins: Logins, connections: int) -> Iterator[Connection]:
@@ -153,8 +193,7 @@ def fan_out(people: People, logins: Logins, connections: int) -> Iterator[Connec
         for _ in range(connections):
             yield Connection("receive", gid - 1, login, "")
     for gid in range(1, people.guests + 1):
-        login = logins.guest(gid, people.group_of(people.admin_of(gid)))
-        yield Connection("send", gid - 1, login, _message(22300))
+        yield Connection("send", gid - 1, people.guest(logins, gid), _message(22300))
 
 
 def crowd(people: People, logins: Logins) -> Iterator[Connection]:
@@ -162,7 +201,7 @@ def crowd(people: People, logins: Logins) -> Iterator[Connection]:
     for admin_id in range(1, people.admins + 1):
         yield Connection("idle", 0, logins.admin(admin_id), "")
     for gid in range(1, people.guests + 1):
-        yield Connection("idle", 0, logins.guest(gid, people.group_of(people.admin_of(gid))), "")
+        yield Connection("idle", 0, people.guest(logins, gid), "")
 
 
 def echoes(count: int) -> Iterator[Connection]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor, log10
 from typing import Any
 
-from bench.results import Key, Results, Spread, Target
+from bench.results import Key, Measurement, Results, Spread, Target
 
 LABELS: Mapping[str, str] = {
     "rate": "per second",
@@ -44,6 +44,10 @@ LABELS: Mapping[str, str] = {
     "failed_login": "no login",
 }
 """Column heads; a metric without one is only in the JSON."""
+
+
+GROWTH = "Growth: "
+"""How the names of scenarios begin that :mod:`bench.axes` shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,15 @@ def _targets(results: Results, targets: Sequence[Target]) -> list[str]:
     return table(["", "must", "reach for", "measured", ""], rows)
 
 
+def _by_scenario(results: Results) -> dict[str, list[Key]]:
+    """Without what is shown along an axis."""
+    found: dict[str, list[Key]] = {}
+    for key in results.measured():
+        if not key.scenario.startswith(GROWTH):
+            found.setdefault(key.scenario, []).append(key)
+    return found
+
+
 def markdown(run: Run, results: Results, targets: Sequence[Target]) -> str:
     """The whole report."""
     rounds = "one round" if run.rounds == 1 else f"{run.rounds} interleaved rounds: median (min–max)"
@@ -115,9 +128,9 @@ def markdown(run: Run, results: Results, targets: Sequence[Target]) -> str:
         ]
     lines += table(["machine", ""], [[name, value] for name, value in run.machine.items()])
     lines += ["", *(f"- {note}" for note in run.notes)]
-    lines += ["", "### Against the targets", "", *_targets(results, targets)]
-    for scenario in dict.fromkeys(key.scenario for key in results.measured()):
-        keys = [key for key in results.measured() if key.scenario == scenario]
+    if targets:
+        lines += ["", "### Against the targets", "", *_targets(results, targets)]
+    for scenario, keys in _by_scenario(results).items():
         lines += ["", f"### {scenario}", "", *_scenario(results, keys)]
     return "\n".join(lines) + "\n"
 
@@ -154,16 +167,25 @@ def document(run: Run, results: Results, targets: Sequence[Target]) -> dict[str,
     }
 
 
-BEGIN, END = "<!-- results: made by python -m bench --record -->", "<!-- end of results -->"
+def read_document(kept: Mapping[str, Any]) -> tuple[Run, Results]:
+    """What :func:`document` was made of."""
+    described = Run(kept["title"], kept["rounds"], kept["machine"], kept["notes"])
+    return described, Results(Measurement.of_json(one) for one in kept["measurements"])
 
 
-def replaced(text: str, report: str) -> str:
+def marks(name: str) -> tuple[str, str]:
+    """What stands before and behind a part of the document that is made by the benchmark."""
+    return f"<!-- {name}: made by python -m bench --record -->", f"<!-- end of {name} -->"
+
+
+def replaced(text: str, name: str, report: str) -> str:
     """The document with the report in place of the one between the marks.
 
     :raises ValueError: the marks are not there.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError("no marks for the results")
-    return f"{before}{BEGIN}\n\n{report}\n{END}{after}"
+    begin, end = marks(name)
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"no marks for {name}")
+    return f"{before}{begin}\n\n{report}\n{end}{after}"

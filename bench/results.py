@@ -57,6 +57,12 @@ class Measurement:
             "flaws": list(self.flaws),
         }
 
+    @classmethod
+    def of_json(cls, kept: Mapping[str, Any]) -> Measurement:
+        """What :meth:`json` made."""
+        key = Key(kept["scenario"], kept["point"], kept["system"])
+        return cls(kept["round"], key, kept["metrics"], kept["flaws"])
+
 
 class Results:
     """All measurements of a run."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from bench.load import Event, Load, flaws
-from bench.people import ADMINS_PER_GROUP, Connection, Logins, People, crowd, echoes, fan_out, pairs
-from bench.postgres import ROOT, Cluster, execute
+from bench.load import flaws
+from bench.people import ADMINS_PER_GROUP, People, crowd, echoes, fan_out, pairs
+from bench.postgres import ROOT, execute
 from bench.results import Key
-from bench.servers import CHATPROTO, ECHO, LIFTED, ONE_INSERT, Server
-from bench.usage import Usage, resident
-from bench.verify import compare, read
+from bench.servers import CHATPROTO, ECHO, LIFTED, ONE_INSERT
+from bench.stage import Found, Stage, Step, cpu, times
+from bench.usage import resident
 from bench.yardsticks import functions, pgbench
 
 CLOSED = "Closed loop"
@@ -57,19 +54,18 @@ SCHEMA = ROOT / "chatproto" / "storage" / "schema"
 class Sizes:
     """How much of everything; times are seconds."""
 
-    warm: float = 2.0
-    measure: float = 6.0
+    warm: float = 1.5
+    measure: float = 4.0
     pairs: Sequence[int] = (10, 100, 500)
     windows: Sequence[int] = (1, 10)
     rates: Sequence[int] = (100, 1000, 5000)
     idle: Sequence[int] = (2000, 10000)
-    hold: float = 30.0
+    hold: float = 22.0
     logins: int = 2000
     storm: int = 10000
     storm_limit: float = 180.0
     clients: Sequence[int] = (16, 32, 64)
     batches: Sequence[int] = (50, 300)
-    only: frozenset[str] = field(default_factory=lambda: frozenset(SCENARIOS))
 
 
 QUICK = Sizes(
@@ -86,37 +82,15 @@ QUICK = Sizes(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a step measured, and what was wrong."""
-
-    metrics: dict[str, float]
-    flaws: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    key: Key
-    run: Callable[[], Found]
-
-
 class Scenarios:
-    """:param program: the load generator.
-    :param scratch: for the servers' directories.
-    """
+    """The comparison."""
 
-    def __init__(self, cluster: Cluster, program: Path, scratch: Path, sizes: Sizes) -> None:
-        self._cluster = cluster
-        self._program = program
-        self._scratch = scratch
+    def __init__(self, stage: Stage, sizes: Sizes) -> None:
+        self._stage = stage
         self._sizes = sizes
-        self._load: Load | None = None
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> Iterator[Step]:
         """One round, with the systems that are compared as neighbours."""
-        return [step for step in self._all() if any(SCENARIOS[name] == step.key.scenario for name in self._sizes.only)]
-
-    def _all(self) -> Iterator[Step]:
         sizes = self._sizes
         for clients in sizes.clients:
             yield Step(pgbench_key(1, clients), partial(self._pgbench, 1, clients))
@@ -136,53 +110,23 @@ class Scenarios:
             yield Step(Key(IDLE, f"{count:,} connections", CHATPROTO), partial(self._idle, count))
         yield Step(Key(STORM, f"{sizes.storm:,} clients", CHATPROTO), self._storm)
 
-    # Servers.
-
-    @contextmanager
-    def _server(
-        self, system: str, people: People | None, options: Mapping[str, str] | None = None
-    ) -> Iterator[_Running]:
-        """A server with its people, from its start to its end."""
-        data = self._scratch / "server"
-        shutil.rmtree(data, ignore_errors=True)
-        dsn = None if people is None else self._cluster.fresh("bench")
-        server = Server(system, data, dsn, options)
-        server.start()
-        try:
-            if people is not None and dsn is not None:
-                people.insert(dsn)
-            yield _Running(self, server, dsn)
-        finally:
-            if self._load is not None:
-                self._load.close(0)
-            self._load = None
-            server.stop()
-            self._cluster.drop("bench")
-
-    def load(self, server: Server, connections: Iterable[Connection], mode: str, **options: float) -> Load:
-        self._load = Load(self._program, server.data, server.port, connections, mode, **options)
-        return self._load
-
-    def usage(self, server: Server) -> Usage:
-        return Usage.now(server.pid, None if server.name == ECHO else self._cluster.postmaster)
-
     # Messages.
 
     def _closed(self, system: str, count: int, window: int) -> Found:
         people = None if system == ECHO else People(count, count)
-        with self._server(system, people, None if system == ECHO else LIFTED) as running:
+        with self._stage.server(system, people, None if system == ECHO else LIFTED) as running:
             connections = echoes(count) if people is None else pairs(people, running.logins)
             return running.exchange(connections, "closed", window=window)
 
     def _fixed(self, rate: int) -> Found:
         people = People(RATE_PAIRS, RATE_PAIRS)
-        with self._server(CHATPROTO, people) as running:
+        with self._stage.server(CHATPROTO, people) as running:
             return running.exchange(pairs(people, running.logins), "rate", rate=rate)
 
     def _fan_out(self) -> Found:
         """The rate is that of pushes: sixteen a message."""
         people = People(FAN_OUT_ADMINS, FAN_OUT_ADMINS)
-        with self._server(CHATPROTO, people, LIFTED) as running:
+        with self._stage.server(CHATPROTO, people, LIFTED) as running:
             connections = fan_out(people, running.logins, FAN_OUT_CONNECTIONS)
             return running.exchange(connections, "closed", window=FAN_OUT_WINDOW)
 
@@ -194,18 +138,20 @@ class Scenarios:
 
     def _login(self) -> Found:
         people = self._crowd(self._sizes.logins)
-        with self._server(CHATPROTO, people) as running:
-            before = self.usage(running.server)
-            load = self.load(running.server, crowd(people, running.logins), "hold", measure=0, concurrency=64)
+        with self._stage.server(CHATPROTO, people) as running:
+            before = running.usage()
+            load = running.load(crowd(people, running.logins), "hold", measure=0, concurrency=64)
             ready = load.wait_for("ready")
-            spent = self.usage(running.server).since(before)
-            result = running.finish(load)
+            spent = running.usage().since(before)
+            load.wait_for("measuring")
+            load.wait_for("measured")
+            result = running.result(load)
         count = ready["connections"]
         return Found(
             {
                 "rate": count / ready["seconds"],
-                **_times("", ready["login"], ("p50", "p99", "max")),
-                **_cpu(spent, count),
+                **times("", ready["login"], ("p50", "p99", "max")),
+                **cpu(spent, count),
                 "load_cores": ready["cpu"] / ready["seconds"],
             },
             flaws(result),
@@ -213,16 +159,16 @@ class Scenarios:
 
     def _idle(self, count: int) -> Found:
         people = self._crowd(count)
-        with self._server(CHATPROTO, people) as running:
+        with self._stage.server(CHATPROTO, people) as running:
             empty = resident(running.server.pid)
-            load = self.load(running.server, crowd(people, running.logins), "hold", measure=self._sizes.hold)
+            load = running.load(crowd(people, running.logins), "hold", measure=self._sizes.hold)
             load.wait_for("ready")
             load.wait_for("measuring")
-            before, began = self.usage(running.server), time.monotonic()
+            before, began = running.usage(), time.monotonic()
             load.wait_for("measured")
-            spent, seconds = self.usage(running.server).since(before), time.monotonic() - began
+            spent, seconds = running.usage().since(before), time.monotonic() - began
             full = resident(running.server.pid)
-            result = running.finish(load, measured=True)
+            result = running.result(load)
         return Found(
             {
                 "kib": (full - empty) / count / 1024,
@@ -237,18 +183,18 @@ class Scenarios:
     def _storm(self) -> Found:
         """Everybody is logged in; the server is stopped as by an operator and started again; everybody comes back."""
         people = self._crowd(self._sizes.storm)
-        with self._server(CHATPROTO, people) as running:
+        with self._stage.server(CHATPROTO, people) as running:
             server = running.server
-            load = self.load(server, crowd(people, running.logins), "storm", limit=self._sizes.storm_limit)
+            load = running.load(crowd(people, running.logins), "storm", limit=self._sizes.storm_limit)
             load.wait_for("ready")
             load.wait_for("measuring")
             stopping = time.monotonic()
             server.stop()
             serving = server.start()
-            before = self.usage(server)
+            before = running.usage()
             load.wait_for("measured")
-            spent = self.usage(server).since(before)
-            result = running.finish(load, measured=True)
+            spent = running.usage().since(before)
+            result = running.result(load)
         wrong = flaws(result)
         count = result["lost"]
         if result["back"] < people.admins + people.guests:
@@ -258,12 +204,12 @@ class Scenarios:
         metrics = {
             "down": serving - stopping,
             **back,
-            **_times("", result["login"], ("p50", "p99")),
+            **times("", result["login"], ("p50", "p99")),
             **{
                 name: result[name] / count
                 for name in ("attempts", "failed_connect", "failed_handshake", "failed_login")
             },
-            **_cpu(spent, count),
+            **cpu(spent, count),
             "load_cores": result["cpu"] / result["seconds"],
         }
         return Found(metrics, wrong)
@@ -272,87 +218,20 @@ class Scenarios:
 
     def _pgbench(self, rows: int, clients: int) -> Found:
         seconds = self._sizes.measure
-        return Found(pgbench.run(self._cluster, self._scratch, rows=rows, clients=clients, seconds=seconds))
+        return Found(pgbench.run(self._stage.cluster, self._stage.scratch, rows=rows, clients=clients, seconds=seconds))
 
     def _function(self, size: int) -> Found:
         people = People(max(1, size // ADMINS_PER_GROUP), size)
-        dsn = self._cluster.fresh("bench")
+        dsn = self._stage.cluster.fresh("bench")
         try:
             for file in sorted(SCHEMA.glob("*.sql")):
                 execute(dsn, file.read_text())
             people.insert(dsn)
             return Found(functions.measure(dsn, people, size, self._sizes.measure))
         finally:
-            self._cluster.drop("bench")
+            self._stage.cluster.drop("bench")
 
 
 def pgbench_key(rows: int, clients: int) -> Key:
     what = "one row a commit" if rows == 1 else f"{rows} rows an INSERT"
     return Key(PGBENCH, f"{what}, {clients} client{'s' if clients > 1 else ''}", "PostgreSQL")
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A server that runs, within a step."""
-
-    scenarios: Scenarios
-    server: Server
-    dsn: str | None
-
-    @property
-    def logins(self) -> Logins:
-        return Logins(self.server.data)
-
-    def exchange(self, connections: Iterable[Connection], mode: str, **options: float) -> Found:
-        """Messages, measured on both sides and compared with the database."""
-        sizes = self.scenarios._sizes
-        load = self.scenarios.load(self.server, connections, mode, warm=sizes.warm, measure=sizes.measure, **options)
-        load.wait_for("ready")
-        load.wait_for("measuring")
-        before = self.scenarios.usage(self.server)
-        load.wait_for("measured")
-        spent = self.scenarios.usage(self.server).since(before)
-        result = load.wait_for("result")
-        counts = load.counts()
-        wrong = flaws(result)
-        metrics = {
-            "rate": result["pushed"] / result["seconds"],
-            **_times("ack_", result["ack"], ("p50", "p99")),
-            **_times("push_", result["push"], ("p50", "p99", "max")),
-            **_cpu(spent, max(result["pushed"], 1)),
-            "load_cores": result["cpu"] / result["seconds"],
-        }
-        if mode == "rate":
-            metrics["lag_p99"] = result["lag"]["p99"]
-        if self.dsn is not None:
-            verdict = compare(counts, read(self.dsn))
-            wrong += verdict.flaws
-            metrics["acknowledged"] = result["acked_all"]
-            metrics["lost"] = verdict.lost
-            metrics["undelivered"] = result["expected_pushes"] - result["pushed_all"]
-        return Found(metrics, wrong)
-
-    def finish(self, load: Load, measured: bool = False) -> Event:
-        """The result of a load that holds its connections or has been through a storm."""
-        if not measured:
-            load.wait_for("measuring")
-            load.wait_for("measured")
-        result = load.wait_for("result")
-        load.close()
-        return result
-
-
-def _times(prefix: str, histogram: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Milliseconds of a histogram."""
-    return {prefix + name: histogram[name] for name in names}
-
-
-def _cpu(spent: Usage, count: float) -> dict[str, float]:
-    """CPU seconds per 1,000 of what was counted."""
-    per = 1000 / count
-    return {
-        "cpu": spent.total * per,
-        "cpu_server": spent.server * per,
-        "cpu_backends": spent.backends * per,
-        "cpu_others": spent.others * per,
-    }

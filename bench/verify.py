@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,9 +12,11 @@ from bench.postgres import execute
 # A conversation has the id of its guest, one more than the thread; its messages are numbered from 0 by the load
 # generator and from 1 by the server, and come from one sender.
 _STORED = """
-SELECT c.id - 1, count(m.seq), coalesce(max(m.seq), 0), c.last_seq,
-       count(*) FILTER (WHERE m.cmid NOT LIKE 'c' || (c.id - 1) || '-' || (m.seq - 1) || '-%%' OR m.body <> %s)
-FROM conversation c LEFT JOIN message m ON m.conversation_id = c.id GROUP BY c.id
+SELECT c.id - 1, count(m.seq), coalesce(max(m.seq), b.base) - b.base, c.last_seq - b.base,
+       count(*) FILTER (WHERE m.cmid NOT LIKE 'c' || (c.id - 1) || '-' || (m.seq - b.base - 1) || '-%%' OR m.body <> %s)
+FROM conversation c
+CROSS JOIN LATERAL (SELECT coalesce((%s::jsonb ->> (c.id - 1)::text)::bigint, 0) AS base) b
+LEFT JOIN message m ON m.conversation_id = c.id AND m.seq > b.base GROUP BY c.id, b.base
 """
 
 
@@ -33,9 +36,17 @@ class Stored:
     strange: int
 
 
-def read(dsn: str) -> dict[int, Stored]:
-    """thread → what its conversation holds."""
-    return {row[0]: Stored(*row[1:]) for row in execute(dsn, _STORED, f'"{TEXT}"')}
+def lengths(dsn: str) -> dict[int, int]:
+    """thread → the highest ``seq`` of its conversation, where there is one."""
+    return dict(execute(dsn, "SELECT id - 1, last_seq FROM conversation WHERE last_seq > 0"))
+
+
+def read(dsn: str, before: Mapping[int, int]) -> dict[int, Stored]:
+    """thread → what its conversation holds behind what stood there before.
+
+    :param before: as of :func:`lengths`.
+    """
+    return {row[0]: Stored(*row[1:]) for row in execute(dsn, _STORED, f'"{TEXT}"', json.dumps(before))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,12 @@ class LoadGeneratorTests(TestCase):
     if compiler() is None:
         skip = "there is no C compiler"
 
-    async def run_load(self, deliver: Deliver, mode: str = "rate", **options: float) -> Event:
-        """:returns: the result of a fifth of a second, 100 messages a second."""
+    async def run_load(
+        self, deliver: Deliver, mode: str = "rate", plan: list[Connection] | None = None, **options: float
+    ) -> Event:
+        """:param plan: by default two receive what one sends.
+        :returns: the result of a fifth of a second, 100 messages a second.
+        """
         relay = Relay(deliver)
         port = reactor.listenTCP(0, relay, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
@@ -86,8 +90,8 @@ class LoadGeneratorTests(TestCase):
         directory = Path(self.mktemp())
         directory.mkdir()
         head = '{"api_key":22300,"msg":"hello","cmid":"'
-        plan = [Connection("receive", 0, LOGIN, "")] * 2 + [Connection("send", 0, LOGIN, head)]
-        write_plan(directory / "plan", plan)
+        usual = [Connection("receive", 0, LOGIN, "")] * 2 + [Connection("send", 0, LOGIN, head)]
+        write_plan(directory / "plan", usual if plan is None else plan)
         (directory / "head").write_bytes(handshake(number).encode())
         settings = {"warm": 0, "measure": 0.2, "rate": 100, "drain": 0.3, "counts": directory / "counts", **options}
         arguments = [str(number), str(directory / "plan"), str(directory / "head"), mode]
@@ -117,6 +121,27 @@ class LoadGeneratorTests(TestCase):
         self.assertEqual((result["sent"], result["acked_all"], result["pushed_all"]), (3, 0, 6))
         self.assertEqual(flaws(result), ["3 not acknowledged"])
         self.assertGreater((await self.run_load(honest, "closed", window=3))["acked"], 3)
+
+    async def test_asked(self) -> None:
+        """Commands of other kinds go out in turn, pushes among the answers do not count, nor does a wrong answer."""
+        keys: list[int] = []
+        head = '{"api_key":22000,"request_id":"\t{"api_key":22060,"request_id":"'
+
+        def answering(relay: Relay, number: int, message: bytes) -> None:
+            frame = json.loads(message)
+            keys.append(frame["api_key"])
+            assert relay.sender is not None
+            relay.sender.answer(22099, b"{}")
+            request_id = "0-99-1" if number == 5 and wrong else frame["request_id"]
+            answer = {"api_key": frame["api_key"], "data": {}, "code": 200, "status": "Success"}
+            relay.sender.sendMessage(json.dumps({**answer, "request_id": request_id}, separators=(",", ":")).encode())
+
+        wrong = False
+        plan = [Connection("ask", 0, LOGIN, head)]
+        result = await self.run_load(answering, plan=plan)
+        self.assertEqual((flaws(result), result["acked"], keys), ([], 20, [22000, 22060] * 10))
+        wrong = True
+        self.assertEqual((await self.run_load(answering, plan=plan))["strange"], 15)
 
     async def test_lost(self) -> None:
         """A message that one receiver never gets is missing."""

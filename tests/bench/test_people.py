@@ -8,7 +8,20 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.people import PER_ADDRESS, TEXT, Logins, People, crowd, echoes, fan_out, handshake, pairs, source_address
+from bench.people import (
+    PER_ADDRESS,
+    TEXT,
+    Logins,
+    People,
+    asking,
+    crowd,
+    echoes,
+    fan_out,
+    handshake,
+    pairs,
+    source_address,
+    tabs,
+)
 
 
 class PlanTests(SynchronousTestCase):
@@ -35,9 +48,33 @@ class PlanTests(SynchronousTestCase):
             pairs(People(3, 3), self.logins),
             fan_out(People(2, 2), self.logins, 3),
             crowd(People(2, 8), self.logins),
+            pairs(People(3, 8), self.logins, 2),
+            tabs(People(2, 3), self.logins),
+            asking(People(2, 3), self.logins, [1], {"api_key": 22000}),
         ):
             kinds = [json.loads(one.login)["call_type"] for one in plan]
             self.assertEqual(kinds, sorted(kinds, reverse=True))
+
+    def test_some_are_silent(self) -> None:
+        """Where only some pairs talk, everybody else is here all the same, each once."""
+        plan = list(pairs(People(4, 9), self.logins, 2))
+        self.assertEqual(Counter(one.role for one in plan), {"send": 2, "receive": 2, "idle": 2 + 7})
+        self.assertEqual(len({one.login for one in plan if one.role == "idle"}), 9)
+
+    def test_tabs(self) -> None:
+        """A message has one sender and one receiver, the guest's other tab, however many admins there are."""
+        for admins in (1, 5):
+            plan = list(tabs(People(admins, 3), self.logins))
+            talking = Counter((one.thread, one.role) for one in plan if one.role != "idle")
+            self.assertEqual(talking, {(t, r): 1 for t in range(3) for r in ("send", "receive")})
+            self.assertEqual(len(plan), admins + 6)
+
+    def test_commands_in_turn(self) -> None:
+        """One who asks has each command in a field of its own, to which the load generator adds the request_id."""
+        [one] = [c for c in asking(People(1, 2), self.logins, [2], {"api_key": 22060}, {"api_key": 22000}) if c.head]
+        self.assertEqual((one.role, one.thread), ("ask", 1))
+        asked = [json.loads(head + 'x"}') for head in one.head.split("\t")]
+        self.assertEqual(asked, [{"api_key": key, "request_id": "x"} for key in (22060, 22000)])
 
     def test_fan_out(self) -> None:
         """Every admin listens on all the connections."""

@@ -6,7 +6,7 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench.report import BEGIN, END, Run, cell, document, markdown, number, replaced, table
+from bench.report import Run, cell, document, markdown, marks, number, read_document, replaced, table
 from bench.results import Key, Measurement, Results, Spread, Target, Term
 
 KEY = Key("Idle connections", "10,000 connections", "chatproto")
@@ -76,11 +76,21 @@ class DocumentTests(SynchronousTestCase):
 
     def test_replaced(self) -> None:
         """Recording changes the results in the document and nothing around them."""
-        text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-        self.assertEqual(replaced(text, "new\n"), f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n")
-        self.assertEqual(replaced(replaced(text, "new\n"), "new\n"), replaced(text, "new\n"))
+        begin, end = marks("results")
+        other = "\n".join(marks("others"))
+        text = f"before\n{other}\n{begin}\nold\n{end}\nafter\n"
+        self.assertEqual(replaced(text, "results", "new\n"), f"before\n{other}\n{begin}\n\nnew\n\n{end}\nafter\n")
+        self.assertEqual(
+            replaced(replaced(text, "results", "new\n"), "results", "new\n"), replaced(text, "results", "new\n")
+        )
+
+    def test_read_again(self) -> None:
+        """What was kept makes the same report later."""
+        made = json.loads(json.dumps(document(RUN, results("1 missing"), TARGETS)))
+        run, again = read_document(made)
+        self.assertEqual(markdown(run, again, TARGETS), markdown(RUN, results("1 missing"), TARGETS))
 
     def test_no_marks(self) -> None:
         """A document without a place for the results is left alone."""
         with self.assertRaises(ValueError):
-            replaced("text", "new")
+            replaced("text", "results", "new")
