@@ -239,6 +239,11 @@ class Dispatch:
     def _succeeded(self, answer: Answer, work: Work) -> None:
         connection = work.connection
         login = answer.login
+        if login is not None and work.answered and connection.principal is None:
+            # Its client was told that it took too long, and so is not logged in: no news may come, and nobody else
+            # could log in here.
+            connection.phase = Phase.CLOSING
+            connection.link.close(1011, "the login took too long")
         if login is not None and not self._logins.begin(connection, login):
             self._answer(work, None)
             self._announce(answer.events)

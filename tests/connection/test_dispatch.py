@@ -631,6 +631,31 @@ class TimeTests(DispatchCase):
         self.assertEqual(client.codes(), [-9995])
         self.assertEqual([event for event, _ in self.announced], [EVENT])
 
+    def test_late_login(self) -> None:
+        """Who was told that the login took too long is not on line: the connection is closed, and no news comes."""
+        client = self.connect()
+        client.ask(GUEST_LOGIN, call_type=1, slow=1)
+        client.ask(GUEST_LOGIN, call_type=1, gid=2)
+        self.clock.advance(5)
+        self.runs[0].answer()
+        self.tell("guest:1:1", n=1)
+        self.assertEqual(client.codes(), [-9995, -9995])
+        self.assertEqual(client.link.closed, (1011, "the login took too long"))
+        self.assertEqual(self.departures.ended_ones, ["guest:1:1"])
+        self.assertEqual(self.hub.connections(), [])
+        client.leave()
+        self.assertEqual(self.departures.ended_ones, ["guest:1:1"])
+
+    def test_late_renewal(self) -> None:
+        """Who was logged in before stays so, however late the login that renews it is."""
+        client = self.guest(gid=3)
+        client.ask(GUEST_LOGIN, call_type=1, gid=3, slow=1)
+        self.clock.advance(5)
+        self.runs[0].answer()
+        self.tell("guest:1:3", n=1)
+        self.assertEqual(client.codes(), [-9995, codes.PUSH_GUEST_STATE])
+        self.assertIsNone(client.link.closed)
+
     def test_reads_have_no_outcome(self) -> None:
         """Nothing is unknown about a question that was not answered in time."""
         client = self.guest()
