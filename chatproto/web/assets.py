@@ -10,8 +10,9 @@ import gzip
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 STATIC = Path(__file__).resolve().parent / "static"
@@ -81,16 +82,18 @@ class Assets:
         """A file by its path below ``static/``; pages are none."""
         return self._assets.get(name)
 
-    def page(self, name: str) -> Asset | None:
-        """A page with the addresses of its files filled in: ``{{static}}`` is the folder of this version, and
-        ``{{preload}}`` names all modules that its scripts import, so that they come in one go."""
+    def page(self, name: str, image_hosts: Sequence[str] = ()) -> Asset | None:
+        """A page with its blanks filled in: ``{{static}}`` is the folder of this version, ``{{preload}}`` names all
+        modules that its scripts import, so that they come in one go, and ``{{image-hosts}}`` is what its policy allows,
+        so that it does not try others."""
         if name not in self._files:
             return None
         text = self._files[name].decode()
         base = f"/static/{self.version}"
         modules = [module for entry in _SCRIPT.findall(text) for module in self._closure(entry)]
         links = "\n".join(f'<link rel="modulepreload" href="{base}/{module}">' for module in dict.fromkeys(modules))
-        return Asset.of(".html", text.replace("{{preload}}", links).replace("{{static}}", base).encode())
+        filled = {"preload": links, "static": base, "image-hosts": escape(" ".join(image_hosts))}
+        return Asset.of(".html", re.sub(r"\{\{([a-z-]+)\}\}", lambda blank: filled[blank[1]], text).encode())
 
     def _closure(self, entry: str) -> list[str]:
         """The module and all that it imports."""

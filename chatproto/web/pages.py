@@ -112,11 +112,11 @@ def pages(
     :param login: answers ``POST /console/login``.
     """
     found: dict[bytes, Resource] = {b"static": StaticFiles(assets)}
-    if (page := assets.page("console/index.html")) is not None:
+    if (page := assets.page("console/index.html", image_hosts)) is not None:
         found[b"console"] = console = Folder(Served(page, headers.console_fields(image_hosts)))
         if login is not None:
             console.put(b"login", login)
-    if (page := assets.page("widget/frame.html")) is not None:
+    if (page := assets.page("widget/frame.html", image_hosts)) is not None:
         found[b"frame"] = Served(page, headers.frame_fields(image_hosts, shops))
     if (loader := assets.get("widget/loader.js")) is not None:
         found[b"widget.js"] = Served(loader, headers.loader_fields())

@@ -12,12 +12,12 @@ export class Thread {
   /** @param {(parameters: object) => Promise<{recs: object, has_more: boolean}>} fetch 22100 or 32100 */
   constructor(fetch) {
     this.fetch = fetch;
-    this.messages = signal([]); // by seq
+    this.messages = signal([]); // by seq, without those that only say that another one was recalled
     this.older = signal(true); // there are older ones
     this.loading = signal(false); // older ones are on their way
     this.whole = null; // all from the oldest kept one up to here are here
     this.newest = 0;
-    this.waiting = new Map(); // changes of messages that are not here yet
+    this.recalled = new Set(); // the seqs of messages that were taken back, here or not
   }
 
   /** recs, {seq: message_info}, with which a conversation starts: the newest ones, without a gap. */
@@ -35,25 +35,11 @@ export class Thread {
   merge(list) {
     const fresh = list.filter(({ seq }) => !this.#bySeq.has(seq)).sort((a, b) => a.seq - b.seq);
     if (fresh.length) {
-      for (const message of fresh) this.#bySeq.set(message.seq, this.#changed(message));
-      this.newest = Math.max(this.newest, fresh.at(-1).seq);
       this.whole ??= fresh[0].seq - 1;
-      while (this.#bySeq.has(this.whole + 1)) this.whole += 1;
-      this.#show();
+      this.#take(fresh);
     }
     if (this.whole !== null && this.newest > this.whole) this.catchUp();
     return fresh;
-  }
-
-  /** Change a message, now or when it comes: fields replace its own. */
-  change(seq, fields) {
-    const message = this.#bySeq.get(seq);
-    if (!message) {
-      this.waiting.set(seq, { ...this.waiting.get(seq), ...fields });
-      return;
-    }
-    this.#bySeq.set(seq, { ...message, ...fields });
-    this.#show();
   }
 
   /** The server has messages up to last_seq: fetch those that are missing. */
@@ -74,7 +60,7 @@ export class Thread {
       for (;;) {
         const from = this.whole ?? 0;
         const { recs, has_more } = await this.fetch({ after_seq: from, page_size: CATCH_UP });
-        this.#take(recs);
+        this.#take(Object.values(recs));
         if (!has_more || this.whole === from) break;
       }
     } catch (error) {
@@ -87,10 +73,10 @@ export class Thread {
     if (this.loading.value || !this.older.value) return;
     this.loading.value = true;
     try {
-      const first = this.messages.value[0]?.seq;
+      const first = this.#bySeq.size ? Math.min(...this.#bySeq.keys()) : undefined;
       const page = await this.fetch({ ...(first && { before_seq: first }), page_size: PAGE });
       if (first === undefined) this.start(page.recs, Math.max(0, ...Object.keys(page.recs).map(Number)));
-      else this.#take(page.recs);
+      else this.#take(Object.values(page.recs));
       this.older.value = page.has_more;
     } catch (error) {
       if (error.code === undefined) throw error; // else scrolling asks again
@@ -99,23 +85,23 @@ export class Thread {
     }
   }
 
-  #take(recs) {
-    for (const message of Object.values(recs)) {
-      if (!this.#bySeq.has(message.seq)) this.#bySeq.set(message.seq, this.#changed(message));
+  #take(list) {
+    for (const message of list) {
+      if (!this.#bySeq.has(message.seq)) this.#bySeq.set(message.seq, message);
+      if (message.recalls) this.recalled.add(message.recalls);
       this.newest = Math.max(this.newest, message.seq);
     }
     this.whole ??= 0;
     while (this.#bySeq.has(this.whole + 1)) this.whole += 1;
-    this.#show();
+    this.messages.value = [...this.#bySeq.values()]
+      .filter(({ recalls }) => !recalls)
+      .map((message) => (this.recalled.has(message.seq) && !message.recalled ? this.#emptied(message) : message))
+      .sort((a, b) => a.seq - b.seq);
   }
 
-  #changed(message) {
-    const fields = this.waiting.get(message.seq);
-    this.waiting.delete(message.seq);
-    return fields ? { ...message, ...fields } : message;
-  }
-
-  #show() {
-    this.messages.value = [...this.#bySeq.values()].sort((a, b) => a.seq - b.seq);
+  #emptied(message) {
+    const empty = { ...message, msg: '', file_type: 0, recalled: true };
+    this.#bySeq.set(message.seq, empty);
+    return empty;
   }
 }

@@ -1,0 +1,191 @@
+// The messages of a conversation on the screen: days, groups, read marks, what is being sent, older ones on scrolling up.
+
+import { Component, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../vendor/ui.js';
+import { midnight } from './i18n.js';
+import { Icon } from './icons.js';
+import { Body } from './kinds.js';
+
+const GROUP = 180_000;
+const NEAR = 60;
+
+/**
+ * @param {object[]} messages message_info, by seq; also {note, at, key}: a line between them
+ * @param {object[]} pending of the outbox and of uploads: {cmid, msg, file_type, at, state, progress?, name?, cancel?}
+ * @param {(message: object) => boolean} mine
+ * @param {number} readSeq how far the other side has read
+ * @param {boolean} older there are older ones; onOlder fetches them; loading: that is under way
+ * @param {(seq: number) => void} onSeen everything up to here was in view
+ * @param {(message: object) => unknown} who a name to show above a group of messages, or nothing
+ * @param {(message: object) => unknown} actions buttons beside a message
+ * @param {unknown} ending what stands below the last message, such as that somebody is typing
+ */
+export function Log({ i18n, messages, pending = [], mine, readSeq = 0, older, loading, onOlder, onSeen, who, actions, onRetry, onDiscard, ending }) {
+  const box = useRef(null);
+  const inner = useRef(null);
+  const view = useRef({ bottom: true, first: undefined, height: 0, seen: 0 });
+  const [below, setBelow] = useState(0);
+  const rows = useMemo(() => arrange(messages, pending, mine), [messages, pending]);
+  const last = messages.at(-1);
+  const lastRead = useMemo(() => messages.findLast?.((one) => one.seq <= readSeq && mine(one))?.seq, [messages, readSeq]);
+
+  const atBottom = () => {
+    const { scrollHeight, scrollTop, clientHeight } = box.current;
+    return scrollHeight - scrollTop - clientHeight < NEAR;
+  };
+  const toBottom = () => {
+    box.current.scrollTop = box.current.scrollHeight;
+    view.current.bottom = true;
+  };
+  const look = () => {
+    if (!view.current.bottom || !last || document.visibilityState !== 'visible' || !document.hasFocus()) return;
+    setBelow(0);
+    view.current.seen = last.seq ?? view.current.seen;
+    onSeen?.(last.seq);
+  };
+
+  // After each change: stay where the reader was. Older ones came above: keep the distance to the end.
+  useLayoutEffect(() => {
+    const now = view.current;
+    const element = box.current;
+    const first = rows.find((row) => row.message?.seq)?.key;
+    const own = pending.at(-1)?.cmid;
+    if (own !== now.own && own) now.bottom = true;
+    now.own = own;
+    if (now.bottom) toBottom();
+    else if (first !== now.first && now.first !== undefined) element.scrollTop += element.scrollHeight - now.height;
+    now.first = first;
+    now.height = element.scrollHeight;
+  }, [rows, ending, loading]);
+
+  useEffect(() => {
+    if (view.current.bottom) look();
+    else setBelow(messages.filter((one) => one.seq > view.current.seen && !mine(one)).length);
+  }, [rows]);
+
+  useEffect(() => {
+    const watch = new ResizeObserver(() => {
+      if (view.current.bottom) toBottom();
+      view.current.height = box.current.scrollHeight;
+    });
+    watch.observe(inner.current);
+    watch.observe(box.current);
+    return () => watch.disconnect();
+  }, []);
+  useEffect(() => {
+    addEventListener('focus', look);
+    document.addEventListener('visibilitychange', look);
+    return () => {
+      removeEventListener('focus', look);
+      document.removeEventListener('visibilitychange', look);
+    };
+  });
+  // A short conversation does not scroll: fetch until it does.
+  useEffect(() => {
+    if (older && !loading && box.current.scrollTop < 200) onOlder?.();
+  }, [older, loading, rows]);
+
+  function scrolled() {
+    view.current.bottom = atBottom();
+    if (view.current.bottom) look();
+    if (older && !loading && box.current.scrollTop < 200) onOlder?.();
+  }
+
+  return html`<div class="log-box">
+    <div class="log" ref=${box} role="log" tabindex="0" aria-label=${i18n.t('conversation')} aria-busy=${loading ? 'true' : 'false'} onScroll=${scrolled}>
+      <div class="log-inner" ref=${inner}>
+        <p class="log-older quiet" aria-hidden="true">${loading && older ? i18n.t('loadingOlder') : ''}</p>
+        ${rows.map((row) => html`<${Row} key=${row.key} row=${row} i18n=${i18n} locale=${i18n.locale.value} who=${who} actions=${actions}
+          read=${row.message?.seq !== undefined && row.message.seq === lastRead} onRetry=${onRetry} onDiscard=${onDiscard} />`)}
+        ${ending}
+      </div>
+    </div>
+    ${below > 0 && html`<button type="button" class="below" onClick=${() => { toBottom(); look(); }}>
+      ${i18n.t('newMessages', { count: below })}<${Icon} name="down" />
+    </button>`}
+  </div>`;
+}
+
+/** Rows with a key each: one message stays one element from the first try until it is acknowledged. */
+function arrange(messages, pending, mine) {
+  const rows = [];
+  let day = 0;
+  let before = null;
+  const known = new Set();
+  for (const message of messages) {
+    if (message.cmid && mine(message)) known.add(message.cmid);
+  }
+  const all = [...messages, ...pending.filter(({ cmid }) => !known.has(cmid))];
+  for (const message of all) {
+    const at = message.created_at ?? message.at;
+    if (midnight(at) !== day) {
+      day = midnight(at);
+      rows.push({ key: `day ${day}`, day });
+      before = null;
+    }
+    if (message.note) {
+      rows.push({ key: message.key, note: message.note, at });
+      before = null;
+      continue;
+    }
+    const own = message.seq === undefined || mine(message);
+    const by = own && message.seq === undefined ? 'me' : `${message.sender.type} ${message.sender.id}`;
+    const follows = before !== null && before.own === own && (own || before.by === by) && at - before.at < GROUP;
+    if (before && follows) before.row.more = true;
+    const key = message.cmid ? `${own ? 'me' : by} ${message.cmid}` : `seq ${message.seq}`;
+    const row = { key, message, at, own, follows, more: false };
+    rows.push(row);
+    before = { row, own, by, at };
+  }
+  return rows;
+}
+
+/** Drawn again only when something of its own has changed: there may be thousands. */
+class Row extends Component {
+  shouldComponentUpdate(next) {
+    const { row, read, locale } = this.props;
+    const other = next.row;
+    return read !== next.read || locale !== next.locale || row.message !== other.message || row.follows !== other.follows ||
+      row.more !== other.more || row.day !== other.day || row.note !== other.note;
+  }
+
+  render({ row, i18n, who, actions, read, onRetry, onDiscard }) {
+    if (row.day) return html`<h3 class="day"><time datetime=${new Date(row.at ?? row.day).toISOString().slice(0, 10)}>${i18n.day(row.day)}</time></h3>`;
+    if (row.note) return html`<p class="note">${row.note}</p>`;
+    const { message, own, follows, more, at } = row;
+    const name = !follows && who?.(message);
+    return html`<div class=${`row ${own ? 'mine' : 'theirs'} ${follows ? 'follows' : ''}`}>
+      ${name && html`<p class="who">${name}</p>`}
+      <div class="line">
+        <div class=${`bubble kind${message.recalled ? 0 : message.file_type} ${message.state === 'failed' ? 'failed' : ''}`}>
+          ${message.name !== undefined && message.msg === undefined
+            ? html`<${Uploading} entry=${message} i18n=${i18n} />`
+            : html`<${Body} message=${message} i18n=${i18n} />`}
+        </div>
+        ${actions?.(message)}
+      </div>
+      <${Status} message=${message} own=${own} more=${more} read=${read} at=${at} i18n=${i18n} onRetry=${onRetry} onDiscard=${onDiscard} />
+    </div>`;
+  }
+}
+
+function Status({ message, own, more, read, at, i18n, onRetry, onDiscard }) {
+  const { t } = i18n;
+  if (message.state === 'failed') {
+    return html`<p class="status bad" role="alert">${message.why ?? t('notSent')}
+      ${onRetry && html`<button type="button" class="link" onClick=${() => onRetry(message)}>${t('tryAgain')}</button>`}
+      <button type="button" class="link" onClick=${() => onDiscard(message)}>${t('remove')}</button></p>`;
+  }
+  if (message.seq === undefined) return html`<p class="status">${message.msg === undefined ? '' : t('sending')}</p>`;
+  if (more && !read) return null;
+  return html`<p class="status"><time datetime=${new Date(at).toISOString()} title=${i18n.full(at)}>${i18n.time(at)}</time>
+    ${own && read && html`<span class="seen"><${Icon} name="checks" />${t('read')}</span>`}</p>`;
+}
+
+function Uploading({ entry, i18n }) {
+  const label = i18n.t('uploading', { name: entry.name });
+  return html`<div class="uploading">
+    <p class="text">${label}</p>
+    ${entry.state !== 'failed' && html`<progress max="1" value=${entry.progress ?? 0} aria-label=${label}></progress>
+      <button type="button" class="link" onClick=${entry.cancel}>${i18n.t('cancel')}</button>`}
+  </div>`;
+}
