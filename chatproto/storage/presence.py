@@ -159,10 +159,13 @@ _IDLE = """
             AND m.seq >= (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL)
         FROM message m WHERE m.conversation_id = c.id AND m.recalls IS NULL ORDER BY m.seq DESC LIMIT 1), false)
 """
+# That nothing was written but recalls is asked of the row, too: while it is waited for, a message may come that the
+# snapshot does not have.
 _LEFT = """
     c.state = 'queued'
-    AND NOT EXISTS (SELECT FROM message m WHERE m.conversation_id = c.id AND m.recalls IS NULL
-        AND m.seq >= (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL))
+    AND EXISTS (SELECT FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL AND (c.last_seq < s.first_seq
+        OR coalesce(c.last_message_at, 0) < s.started_at AND NOT EXISTS (SELECT FROM message m
+            WHERE m.conversation_id = c.id AND m.seq >= s.first_seq AND m.recalls IS NULL)))
     AND NOT EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = c.guest_id
                     AND s.group_id = c.group_id AND (s.ended_at IS NULL OR s.ended_at > now_ms() - %(leave)s))
     AND (SELECT s.started_at FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL)
