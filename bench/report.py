@@ -33,6 +33,7 @@ LABELS: Mapping[str, str] = {
     "kib": "KiB a connection",
     "rss_mib": "RSS MiB",
     "idle_cores": "server, cores, idle",
+    "idle_backends": "backends, cores, idle",
     "pings": "pings answered",
     "down": "server down s",
     "back_50": "half back s",

@@ -174,6 +174,7 @@ class Scenarios:
                 "kib": (full - empty) / count / 1024,
                 "rss_mib": full / (1 << 20),
                 "idle_cores": spent.server / seconds,
+                "idle_backends": spent.backends / seconds,
                 "pings": result["pings"],
                 "load_cores": result["cpu"] / result["seconds"],
             },

@@ -15,6 +15,7 @@ from chatproto.domain.model import (
     Admin,
     Conversation,
     Message,
+    Person,
     Principal,
     Role,
     Standing,
@@ -180,6 +181,26 @@ class Sessions:
             raise
         return GuestLogin(principal, "", adopted)
 
+    async def known_guest(self, claims: GuestClaims | None, guest_token: str) -> Person:
+        """The guest whom a token stands for, beside a connection: somebody who has logged in before.
+
+        :raises ChatError: GuestTokenRevoked, GuestBanned, GuestGroupBanned.
+        """
+        if claims is None:
+            guest = await people.guest_by_token(self._pool, guest_token)
+        else:
+            guest = await people.guest_by_external_id(self._pool, claims.external_id)
+        if guest is None:
+            raise errors.GuestTokenRevoked()
+        if guest.banned:
+            raise errors.GuestBanned()
+        open_groups = {id_ for id_, banned in (await people.groups(self._pool)).items() if not banned}
+        conversations = await people.conversations_of_guest(self._pool, guest.person.id)
+        bound = claims.group_id if claims is not None else None
+        if not any(id_ in open_groups and bound in (None, id_) for id_, _ in conversations):
+            raise errors.GuestGroupBanned()
+        return guest.person
+
     def _same(self, current: Principal | None, group_id: int, guest: GuestRecord | None) -> None:
         if current is None:
             return
@@ -220,15 +241,18 @@ class Sessions:
 
     async def _group(self, claims: GuestClaims | None, wanted: int | None) -> int:
         """The group that is opened: the token's, the one asked for, or the only one there is."""
-        groups = await people.groups(self._pool)
         bound = claims.group_id if claims is not None else None
         if bound is not None and wanted is not None and bound != wanted:
             raise errors.GuestGroupBanned()
         group_id = bound or wanted
         if group_id is None:
+            # Whether there is one, and one only.
+            groups = await people.groups(self._pool, limit=2)
             if len(groups) != 1:
                 raise errors.GuestGroupBanned()
             [group_id] = groups
+        else:
+            groups = await people.groups(self._pool, [group_id])
         if groups.get(group_id, True):
             raise errors.GuestGroupBanned()
         return group_id

@@ -75,9 +75,17 @@ async def persons(reader: Reader, admin_ids: Sequence[int]) -> dict[int, Person]
     return {id_: Person(Role.ADMIN, id_, name, avatar) for id_, name, avatar in rows}
 
 
-async def groups(reader: Reader) -> dict[int, bool]:
-    """Group ids of the shop, and whether each is banned."""
-    rows = await reader.fetch("SELECT id, status = 'banned' FROM service_group WHERE shop_id = %s", (SHOP,))
+async def groups(reader: Reader, only: Sequence[int] | None = None, *, limit: int | None = None) -> dict[int, bool]:
+    """Group ids of the shop, and whether each is banned.
+
+    :param only: look at these; a shop may have many.
+    :param limit: not more than so many.
+    """
+    which = "" if only is None else "AND id = ANY(%(only)s)"
+    rows = await reader.fetch(
+        f"SELECT id, status = 'banned' FROM service_group WHERE shop_id = %(shop)s {which} LIMIT %(limit)s",
+        {"shop": SHOP, "only": list(only or ()), "limit": limit},
+    )
     return dict(rows)
 
 

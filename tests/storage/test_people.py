@@ -69,10 +69,14 @@ class AdminTests(WorldTestCase):
         self.assertEqual(await people.admin_groups(self.server.pool, ids), {ann.person.id: self.group})
 
     async def test_groups(self) -> None:
-        """All groups, and which of them are banned."""
+        """All groups, or those that are asked for, and which of them are banned; or not more than so many."""
         another = new_group(self.dsn, "another")
         self.query("UPDATE service_group SET status = 'banned' WHERE id = %s", another)
-        self.assertEqual(await people.groups(self.server.pool), {self.group: False, another: True})
+        pool = self.server.pool
+        self.assertEqual(await people.groups(pool), {self.group: False, another: True})
+        self.assertEqual(await people.groups(pool, [another, 10**12]), {another: True})
+        self.assertEqual(await people.groups(pool, []), {})
+        self.assertEqual(len(await people.groups(pool, limit=1)), 1)
 
 
 class GuestTests(WorldTestCase):

@@ -1,0 +1,47 @@
+"""What is done with a conversation costs the same however long it is: the plans, and the blocks that they touch."""
+
+from __future__ import annotations
+
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
+
+from bench.growth import blocks, fill
+from bench.people import People
+from bench.plans import Plan, of_conversation, parse
+from tests.database import DatabaseTestCase, execute
+
+LONG = 30_000
+"""Messages: several hundred blocks of each index, and over a thousand of the table."""
+
+
+class LongConversationTests(DatabaseTestCase):
+    async def plans(self, length: int) -> dict[str, list[Plan]]:
+        """Of the first of twenty guests of one admin, after *length* messages that nobody has read."""
+        await deferToThread(People(1, 20).insert, self.dsn)
+        await deferToThread(fill, self.dsn, length)
+        found: dict[str, list[Plan]] = await deferToThread(of_conversation, self.dsn, 1, 1, 1)
+        self.assertEqual(execute(self.dsn, "SELECT last_seq FROM conversation WHERE id = 1"), [(length + 2,)])
+        return found
+
+    async def test_blocks(self) -> None:
+        """A message, a page wherever it lies, the list and a read mark touch a few blocks of a long conversation."""
+        found = {name: blocks(plans) for name, plans in (await self.plans(LONG)).items()}
+        most = {"send": 60, "entry": 30, "newest": 12, "middle": 12, "list": 150, "read": 60}
+        self.assertEqual({name: found[name] for name in most if found[name] > most[name]}, {})
+
+    async def test_no_scans(self) -> None:
+        """Messages are reached by their index alone, and a page is not sorted out of the rest."""
+        found = await self.plans(LONG)
+        for name in ("entry", "newest", "middle", "list"):
+            nodes = [node for plan in found[name] for node in plan.nodes]
+            self.assertTrue(any(node == "Index Scan on message" for node in nodes), (name, nodes))
+            self.assertFalse({"Seq Scan on message", "Bitmap Heap Scan on message"} & set(nodes), (name, nodes))
+
+
+class ParseTests(SynchronousTestCase):
+    def test_counted(self) -> None:
+        """Blocks that were read and that were in memory count, and every step of the plan is named."""
+        scan = {"Node Type": "Seq Scan", "Relation Name": "message"}
+        top = {"Node Type": "Limit", "Shared Hit Blocks": 3, "Shared Read Blocks": 4, "Plans": [scan]}
+        plan = parse({"Plan": top, "Execution Time": 1.5})
+        self.assertEqual(plan, Plan(7, 1.5, ("Limit", "Seq Scan on message")))
