@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor, log10
 from typing import Any
 
-from bench.results import Key, Measurement, Results, Spread, Target
+from bench.results import Key, Measurement, Results, Spread, Target, Term
 
 LABELS: Mapping[str, str] = {
     "rate": "per second",
@@ -93,6 +93,27 @@ def _scenario(results: Results, keys: Sequence[Key]) -> list[str]:
     return table(["", "system", *(LABELS[name] for name in metrics)], rows)
 
 
+def _ratios(results: Results, keys: Sequence[Key]) -> list[str]:
+    """The first system at each point against the others there, round by round; nothing where there is one only."""
+    by_point: dict[str, list[Key]] = {}
+    for key in keys:
+        by_point.setdefault(key.point, []).append(key)
+    others = list(dict.fromkeys(key.system for first, *rest in by_point.values() for key in rest))
+    if not others:
+        return []
+    first = keys[0].system
+    head = [f"{first} ÷ …", *(f"{other}: {what}" for other in others for what in ("rate", "CPU"))]
+    rows = []
+    for point in by_point:
+        row = [point]
+        for other in others:
+            for metric in ("rate", "cpu"):
+                of, over = (Term(metric, (Key(keys[0].scenario, point, system),)) for system in (first, other))
+                row.append(cell(Target("", of, over, 0, 0).spread(results)))
+        rows.append(row)
+    return table(head, rows)
+
+
 def _targets(results: Results, targets: Sequence[Target]) -> list[str]:
     rows = []
     for target in targets:
@@ -133,6 +154,9 @@ def markdown(run: Run, results: Results, targets: Sequence[Target]) -> str:
         lines += ["", "### Against the targets", "", *_targets(results, targets)]
     for scenario, keys in _by_scenario(results).items():
         lines += ["", f"### {scenario}", "", *_scenario(results, keys)]
+        ratios = _ratios(results, keys)
+        if ratios:
+            lines += ["", *ratios]
     return "\n".join(lines) + "\n"
 
 

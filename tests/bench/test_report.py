@@ -65,6 +65,24 @@ class MarkdownTests(SynchronousTestCase):
         self.assertNotIn("received once and in order", report)
 
 
+class RatioTests(SynchronousTestCase):
+    def test_against_the_yardsticks(self) -> None:
+        """Where systems are compared, each round is compared with itself before the median is taken."""
+        ours, echo = (Key("Closed loop", "100 pairs", system) for system in ("chatproto", "echo"))
+        compared = Results(
+            [
+                Measurement(1, ours, {"rate": 10, "cpu": 1}),
+                Measurement(1, echo, {"rate": 20, "cpu": 2}),
+                Measurement(2, ours, {"rate": 30, "cpu": 1}),
+                Measurement(2, echo, {"rate": 20}),
+            ]
+        )
+        report = markdown(RUN, compared, ())
+        self.assertIn("| chatproto ÷ … | echo: rate | echo: CPU |\n", report)
+        self.assertIn("| 100 pairs | 1.00 (0.500–1.50) | 0.500 |\n", report)
+        self.assertNotIn("÷", markdown(RUN, results(), ()))
+
+
 class DocumentTests(SynchronousTestCase):
     def test_json(self) -> None:
         """Programs get every measurement, the medians and the verdicts."""
