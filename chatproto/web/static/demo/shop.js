@@ -20,6 +20,8 @@ const WORDS = {
 
 const kept = (name, value) => (value === undefined ? sessionStorage.getItem(name) : sessionStorage.setItem(name, value));
 let locale = kept('locale') || (/^zh/i.test(navigator.language) ? 'zh-CN' : 'en');
+const asked = new URLSearchParams(location.search);
+const page = ['product', 'orders'].find((name) => asked.has(name)) || 'list';
 let signedIn = kept('signedIn') === 'yes';
 const t = (name) => WORDS[locale][name];
 const money = (amount) => new Intl.NumberFormat(locale, { style: 'currency', currency }).format(amount);
@@ -28,10 +30,10 @@ const money = (amount) => new Intl.NumberFormat(locale, { style: 'currency', cur
 const chat = (...call) => (window.chatproto = window.chatproto || []).push(call);
 const here = (path) => new URL(path, location.href).href;
 const card = ({ id, title, image, price }) => ({
-  id, title: title[locale], url: here(`product.html?id=${id}`), image: here(image), price, currency,
+  id, title: title[locale], url: here(`?product=${id}`), image: here(image), price, currency,
 });
 const orderCard = (order) => ({
-  id: order.id, title: `${t('order')} ${order.id}`, status: t(order.status), url: here('orders.html'), image: here(find(order.items[0][0]).image),
+  id: order.id, title: `${t('order')} ${order.id}`, status: t(order.status), url: here('?orders'), image: here(find(order.items[0][0]).image),
   total: total(order), currency, items: order.items.map(([id, count]) => ({ title: find(id).title[locale], count })),
 });
 
@@ -58,11 +60,11 @@ const pages = {
   list: () => [
     el('section', { class: 'hero' }, el('h1', {}, t('hero')), el('p', {}, t('lead'))),
     el('section', { class: 'grid' }, ...products.map((product) =>
-      el('a', { class: 'tile', href: `product.html?id=${product.id}` }, picture(product, ''),
+      el('a', { class: 'tile', href: `?product=${product.id}` }, picture(product, ''),
         el('h2', {}, product.title[locale]), el('p', { class: 'price' }, money(product.price))))),
   ],
   product: () => {
-    const product = find(new URLSearchParams(location.search).get('id'));
+    const product = find(asked.get('product'));
     chat('setContext', { product: card(product) });
     document.title = `${product.title[locale]} – Hearth & Oak`;
     const buy = el('button', { type: 'button', class: 'main', click: () => (buy.textContent = t('bought')) }, t('buy'));
@@ -115,7 +117,7 @@ function draw() {
   document.documentElement.lang = locale;
   document.querySelectorAll('[data-t]').forEach((element) => (element.textContent = t(element.dataset.t)));
   document.querySelector('[data-act=sign]').textContent = t(signedIn ? 'signOut' : 'signIn');
-  document.querySelector('main').replaceChildren(...pages[document.body.dataset.page]());
+  document.querySelector('main').replaceChildren(...pages[page]());
 }
 
 document.querySelectorAll('[data-act]').forEach((element) => element.addEventListener('click', () => acts[element.dataset.act]()));

@@ -1,0 +1,54 @@
+// The panel's page: it waits for the loader, then talks to the server for the guest.
+
+import { html, render } from '../vendor/ui.js';
+import { I18n } from '../shared/i18n.js';
+import { Conversation } from './conversation.js';
+import { meet, tell } from './host.js';
+import { Panel } from './panel.js';
+import { WORDS } from './words.js';
+
+const COLOUR = /^#[\da-f]{3,6}$/i;
+
+/** The shop's accent, and its light or dark where it has chosen one. */
+function look({ accent, onAccent, theme }) {
+  const { style, classList } = document.documentElement;
+  if (COLOUR.test(accent)) {
+    style.setProperty('--accent', accent);
+    style.setProperty('--on-accent', onAccent);
+    classList.add('own-accent');
+  }
+  if (!['light', 'dark'].includes(theme)) return;
+  style.colorScheme = theme;
+  for (const { media, cssRules } of [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules])) {
+    if (cssRules && media?.mediaText.includes('prefers-color-scheme')) media.mediaText = theme === 'dark' ? 'all' : 'not all';
+  }
+}
+
+meet((start) => {
+  look(start);
+  const i18n = new I18n(WORDS);
+  i18n.choose(start.locale);
+  const chat = new Conversation(start);
+  const { title, greeting, mark } = start;
+  render(html`<${Panel} chat=${chat} i18n=${i18n} title=${title} greeting=${greeting} draft=${mark.draft ?? ''} />`, document.body);
+
+  addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && !event.isComposing && event.keyCode !== 229) tell('close');
+  });
+
+  return {
+    opened(now, focus) {
+      chat.opened.value = now;
+      // On a phone the keyboard would hide the conversation before it was seen.
+      const where = matchMedia('(pointer: coarse)').matches ? '[role=log]' : 'textarea';
+      if (now && focus) document.querySelector(where)?.focus();
+    },
+    credentials: (token, guest_token) => chat.credentials(token, guest_token),
+    later: () => chat.later(),
+    relogin: () => chat.relogin(),
+    context: (context) => chat.setContext(context),
+    send: (file_type, msg) => chat.send(msg, file_type),
+    locale: (locale) => i18n.choose(locale),
+    reset: () => chat.reset(),
+  };
+});

@@ -1,0 +1,77 @@
+// Who serves, the place in line, what is wrong, and the end of a conversation.
+
+import { html, useEffect, useState } from '../vendor/ui.js';
+import { Icon } from '../shared/icons.js';
+import { pictureUrl, str } from '../shared/kinds.js';
+import { tell } from './host.js';
+
+const PATIENCE = 2_500;
+
+export function Header({ chat, i18n, title }) {
+  const { t } = i18n;
+  const [asking, setAsking] = useState(false);
+  const admin = chat.admin.value;
+  const going = ['queued', 'serving'].includes(chat.state.value);
+  return html`<header>
+      <${Face} admin=${admin} name=${admin?.name || title || t('title')} />
+      <div class="name">
+        <h1>${admin?.name || title || t('title')}</h1>
+        <p>${chat.typing.value ? t('types') : t(admin ? 'here' : 'away')}</p>
+      </div>
+      ${going && html`<button type="button" class="tool" aria-label=${t('end')} title=${t('end')} onClick=${() => setAsking(!asking)}>
+        <${Icon} name="out" />
+      </button>`}
+      <button type="button" class="tool" aria-label=${t('close')} title=${t('close')} onClick=${() => tell('close')}>
+        <${Icon} name="close" />
+      </button>
+    </header>
+    ${asking && going && html`<${Ending} chat=${chat} t=${t} done=${() => setAsking(false)} />`}
+    <${Bars} chat=${chat} t=${t} />`;
+}
+
+export function Face({ admin, name }) {
+  const [broken, setBroken] = useState('');
+  const picture = pictureUrl(admin?.avatar);
+  return html`<div class=${`face ${admin ? 'here' : ''}`} aria-hidden="true">
+    ${picture && picture !== broken
+      ? html`<img src=${picture} alt="" onError=${() => setBroken(picture)} />`
+      : html`<span>${[...str(name)][0]?.toUpperCase()}</span>`}
+  </div>`;
+}
+
+function Ending({ chat, t, done }) {
+  return html`<div class="bar ask" role="group" aria-label=${t('end')}>
+    <span>${t('endAsk')}</span>
+    <button type="button" class="plain" onClick=${done}>${t('cancel')}</button>
+    <button type="button" class="strong" ref=${(button) => button?.focus()} onClick=${() => {
+      done();
+      chat.end();
+    }}>${t('endYes')}</button>
+  </div>`;
+}
+
+function Bars({ chat, t }) {
+  const link = chat.link.value;
+  const long = useLong(link === 'connecting');
+  if (link === 'closed') {
+    return html`<p class="bar bad ask" role="alert"><span>${t('closed')}</span>
+      <button type="button" class="plain" onClick=${() => chat.tryAgain()}>${t('tryAgain')}</button></p>`;
+  }
+  const queue = chat.queue.value;
+  const place = queue && (queue.admins_online ? `${t('place', { count: queue.position })} ${t('busy')}` : t('nobody'));
+  return html`<div role="status">
+    ${long && html`<p class="bar bad">${t('down')}</p>`}
+    ${!long && place && html`<p class="bar queue">${place}</p>`}
+  </div>`;
+}
+
+/** Whether it has been so for some time: short breaks are nobody's business. */
+function useLong(now) {
+  const [long, setLong] = useState(false);
+  useEffect(() => {
+    setLong(false);
+    const timer = now && setTimeout(() => setLong(true), PATIENCE);
+    return () => clearTimeout(timer);
+  }, [now]);
+  return now && long;
+}

@@ -1,0 +1,31 @@
+// At the end: how was it?
+
+import { html, useState } from '../vendor/ui.js';
+
+const STAR = 'M12 2.6l2.9 6 6.5.9-4.7 4.6 1.100 6.500-5.800-3.100-5.800 3.100 1.100-6.500L2.600 9.500l6.500-.9z';
+const SCORES = [1, 2, 3, 4, 5];
+
+export function Rating({ chat, t }) {
+  const [score, setScore] = useState(0);
+  const [text, setText] = useState('');
+  const how = chat.rating.value;
+  if (!how) return null;
+  if (how === 'thanks') return html`<p class="said" role="status">${t('thanks')}</p>`;
+  return html`<section class="rate" aria-label=${t('rate')}>
+    <h2>${t('rate')}</h2>
+    <fieldset class="stars">
+      <legend class="unseen">${t('rate')}</legend>
+      ${SCORES.map((count) => html`<label key=${count} class=${count <= score ? 'on' : ''}>
+        <input type="radio" name="score" value=${count} checked=${count === score} aria-label=${t('stars', { count })}
+          onChange=${() => setScore(count)} />
+        <svg viewBox="0 0 24 24" aria-hidden="true"><path d=${STAR} /></svg>
+      </label>`)}
+    </fieldset>
+    ${score > 0 && html`<textarea rows="2" maxlength="500" placeholder=${t('rateMore')} aria-label=${t('rateMore')} value=${text}
+      onInput=${(event) => setText(event.target.value)}></textarea>`}
+    <div class="buttons">
+      <button type="button" class="plain" onClick=${() => chat.rate(0)}>${t('later')}</button>
+      ${score > 0 && html`<button type="button" class="strong" onClick=${() => chat.rate(score, text.trim())}>${t('send')}</button>`}
+    </div>
+  </section>`;
+}
