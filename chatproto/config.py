@@ -188,6 +188,21 @@ def _database(text: str) -> str | None:
     return text
 
 
+def _place(text: str) -> Path | str:
+    if not text.startswith("s3:"):
+        return _path(text)
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?", text):
+        raise ValueError("no name of a bucket")
+    return text
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or not text.isprintable():
+        raise ValueError
+    return text.rstrip("/")
+
+
 def _bus(text: str) -> str:
     if text.startswith(("redis://", "rediss://")):
         raise ValueError("this version has no Redis bus yet")
@@ -204,12 +219,17 @@ ORIGIN = Kind("ORIGIN", "an origin such as https://desk.example.com", _origin)
 NETWORK = Kind("NETWORK", "an address or network such as 10.0.0.7 or 10.0.0.0/8", ip_network)
 DATABASE = Kind("URL", "embedded, or postgresql://USER:PASSWORD@HOST:PORT/NAME", _database, secret=True)
 BUS = Kind("BUS", "local", _bus, secret=True)
+PLACE = Kind("PLACE", "a path, or s3://BUCKET or s3://BUCKET/PREFIX", _place)
+URL = Kind("URL", "an address such as https://s3.example.com, without a password", _url)
 ALGORITHM = _choice("NAME", "HS256", "RS256", "ES256", "EdDSA")
 LANGUAGE = _choice("NAME", "en", "zh")
 TIME = _duration(0.001, "a time over 0")
 TIME_OR_ZERO = _duration(0.0, "0 or a time")
 COUNT = _whole("N", {"": 1}, 1, 10_000_000)
 SIZE = _whole("BYTES", {"": 1, "K": 1 << 10, "M": 1 << 20}, 1, 1 << 30, ", or such as 64K or 1M")
+LARGE = _whole(
+    "BYTES", {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}, 0, 1 << 40, ", or such as 64K, 10M or 2G"
+)
 
 
 def _option(
@@ -234,6 +254,7 @@ _network = partial(_option, "Network")
 _storage = partial(_option, "Storage")
 _tokens = partial(_option, "Tokens")
 _service = partial(_option, "Service")
+_files = partial(_option, "Files")
 _waits = partial(_option, "Time limits")
 _limits = partial(_option, "Limits")
 _work = partial(_option, "Database work")
@@ -310,6 +331,20 @@ class Config:
     )
     language: str = _service(LANGUAGE, "en", "Language of error messages.")
     demo: bool = _service(YES_NO, "no", "Make a group, two admins and their tokens, and print where to go.", flag=True)
+
+    files: Path | str | None = _files(
+        PLACE, None, "Where files are kept: a directory, or a bucket as s3://BUCKET/PREFIX.", shown="files in --data"
+    )
+    bucket_endpoint: str | None = _files(URL, None, "Where the bucket is, when not at AWS.", shown="AWS")
+    max_image: int = _files(LARGE, "10M", "Bytes of an image; 0 takes none, here and with the next three.")
+    max_voice: int = _files(LARGE, "10M", "Bytes of a sound.")
+    max_video: int = _files(LARGE, "100M", "Bytes of a video.")
+    max_file: int = _files(LARGE, "50M", "Bytes of any other file.")
+    upload_quota: int = _files(LARGE, "200M", "Bytes that one guest may send in 24 hours.")
+    uploads_per_minute: int = _files(COUNT, "30", "Files that one guest or admin may send in a minute.")
+    max_uploads: int = _files(COUNT, "64", "Files that arrive at once, past which senders are told to come back later.")
+    upload_timeout: float = _files(TIME, "10m", "The longest time that one file may take to arrive and be kept.")
+    min_free: int = _files(LARGE, "512M", "Bytes that files leave free on the disk that they arrive on.")
 
     ping_after: float = _waits(TIME, "20", "A connection that was silent so long is pinged.")
     dead_after: float = _waits(TIME, "50", "A connection that was silent so long is closed.")

@@ -30,6 +30,7 @@ from chatproto.domain.events import GroupChanged
 from chatproto.domain.tokens import load_keyring
 from chatproto.embedded import EmbeddedPostgres
 from chatproto.errors import StartError, StorageError
+from chatproto.files.store import FileStore, arrivals_of, place_of
 from chatproto.identity import NodeName
 from chatproto.listening import Certificates, endpoint
 from chatproto.services.assignment import Assignment
@@ -42,6 +43,7 @@ from chatproto.services.presence import Node, Patience
 from chatproto.services.recall import Recalls
 from chatproto.services.sessions import Sessions
 from chatproto.services.typing import Typing
+from chatproto.services.uploads import UploadLimits, Uploads
 from chatproto.storage.assignment import AssignmentStore
 from chatproto.storage.control import Control
 from chatproto.storage.journal import Journal
@@ -51,9 +53,11 @@ from chatproto.storage.pool import Pool
 from chatproto.storage.presence import Session
 from chatproto.storage.registry import CHANNEL
 from chatproto.web.assets import Assets
+from chatproto.web.files import Files
 from chatproto.web.login import Login
 from chatproto.web.pages import pages
 from chatproto.web.site import make_site
+from chatproto.web.uploads import Uploader
 from chatproto.wire import codes
 from chatproto.wire.fields import Limits
 
@@ -136,6 +140,9 @@ class ChatServer:
         self._build(name, keyring, pools)
         await self.node.start()
         self._undo += [self._leave, self._flushed]
+        await self.store.start()
+        self._undo += [self.store.stop, self.uploader.idle]
+        await self.uploads.tidy()
         control = Control(self.dsn, self._reactor, CHANNEL, self._heard, self._heard_nothing)
         await control.start()
         self._undo.append(control.close)
@@ -226,12 +233,35 @@ class ChatServer:
             max_logins=config.max_logins,
             max_logins_waiting=config.max_logins_waiting,
         )
-        self.factory = ChatFactory(config, self.dispatch, reactor, make_site(self._readiness, reactor, self._pages()))
+        self._build_uploads(name, sessions)
+        site = make_site(self._readiness, reactor, self._pages())
+        self.factory = ChatFactory(config, self.dispatch, reactor, site, self.uploader)
         self.heartbeat = Heartbeat(reactor, self.factory.connections, config)
         self.heartbeat.every(RENEW_EVERY, "renewing the lease", self._renew)
         self.heartbeat.every(ROUND_EVERY, "looking after the cluster", self._look_after_cluster)
         self.heartbeat.every(ROUND_EVERY, "expiring connections", self._expire)
         self.heartbeat.every(COMPARE_EVERY, "comparing with the database", self._compare)
+
+    def _build_uploads(self, name: str, sessions: Sessions) -> None:
+        config, reactor = self.config, self._reactor
+        place = place_of(config.files, config.bucket_endpoint, config.data)
+        self.store = FileStore(place, arrivals_of(config.files, config.data, name), reactor, config.min_free)
+        self.uploads = Uploads(
+            self.pool,
+            self.store,
+            sessions,
+            name,
+            UploadLimits(
+                image=config.max_image,
+                voice=config.max_voice,
+                video=config.max_video,
+                file=config.max_file,
+                quota=config.upload_quota,
+            ),
+            lambda: self.services.keyring,
+            time.time,
+        )
+        self.uploader = Uploader(self.uploads, config, reactor.seconds, lambda: self.dispatch.draining)
 
     def _pages(self) -> dict[bytes, Any]:
         """What the HTTP side shows beside the two for health."""
@@ -244,7 +274,8 @@ class ChatServer:
             per_name=config.password_tries,
             per_address=config.password_tries_per_address,
         )
-        return pages(Assets(), image_hosts=config.image_hosts, shops=config.origins, login=login, demo=config.demo)
+        shown = pages(Assets(), image_hosts=config.image_hosts, shops=config.origins, login=login, demo=config.demo)
+        return {**shown, b"files": Files(self.uploads, self.store)}
 
     async def _listen(self) -> None:
         self._undo.append(self._close_ports)

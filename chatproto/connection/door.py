@@ -11,9 +11,12 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from chatproto.connection.admission import RequestHead
+from chatproto.connection.intake import Intake, RequestLine, Taker
 
 if TYPE_CHECKING:
     from twisted.web.server import Site
@@ -42,6 +45,9 @@ class House(Protocol):
     def answered(self) -> None:
         """A request is over: the time for the next one begins."""
 
+    def allow(self, seconds: float) -> None:
+        """The request under way may go on for so long from now."""
+
     def sendData(self, data: bytes) -> None: ...
 
     def end(self) -> None:
@@ -60,18 +66,21 @@ class Door:
     """Receives what comes before the handshake.
 
     :param site: answers what is not WebSocket, if there is one.
+    :param taker: takes bodies that are too large for the site.
 
     :ivar used: a request was answered here: the peer knows how to end a connection in order.
     """
 
     used = False
 
-    def __init__(self, house: House, site: Site | None, config: Config) -> None:
+    def __init__(self, house: House, site: Site | None, taker: Taker | None, config: Config, clock: Any) -> None:
         self._house = house
         self._site = site
+        self._taker = taker
+        self._clock = clock
         self._config = config
         self._data = b""
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | Intake | None = None
 
     def receive(self, data: bytes) -> None:
         """Take bytes; b"" when what held the last ones back is over."""
@@ -109,13 +118,21 @@ class Door:
             self._house.shake_hands(head, request, rest)
             return
         length = body_length(head)
+        line = RequestLine.parse(request)
         if isinstance(length, HTTPStatus):
             self._house.failHandshake("no body that can be measured", length)
+        elif self._taker is not None and self._taker.takes(line):
+            self.used = True
+            self._exchange = intake = Intake(self._house, self._taker, line, head, length, self._clock, self._answered)
+            self._data = intake.receive(self._data)
+            intake.start()
+            self._look_at(intake)
         elif length > self._config.max_http_body:
             self._house.failHandshake("too large a body", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
             self.used = True
-            self._exchange = exchange = Exchange(self._house, self._site, len(request) + length, self._answered)
+            size = len(request) + length
+            self._exchange = exchange = Exchange(self._house, self._site, size, self._config.dead_after, self._answered)
             self._data = exchange.receive(request + self._data)
             self._look_at(exchange)
 
@@ -124,7 +141,7 @@ class Door:
             self._house.resume()
             self._look_at(self._exchange)
 
-    def _look_at(self, exchange: Exchange) -> None:
+    def _look_at(self, exchange: Exchange | Intake) -> None:
         """Go on behind a request that is over, in the next turn: however many there are, others get theirs."""
         if exchange.disconnecting:
             self._data = b""
@@ -148,13 +165,15 @@ def body_length(head: RequestHead) -> int | HTTPStatus:
     return int(lengths[0])
 
 
+@implementer(IPushProducer)
 class Exchange:
     """One request to the site and its answer. For the channel of the site it is the transport.
 
-    It is one without a producer: the answer goes the way of everything that is sent to this peer, is counted there,
-    and no further request is begun while too much of it waits.
+    The answer goes the way of everything that is sent to this peer, and is counted there. While too much of it waits,
+    whatever produces it pauses, and no further request is begun.
 
     :param size: bytes of the request, header and body.
+    :param patience: seconds in which a peer has to take what waits of a long answer.
     :param answered: called when an answer that took its time is complete.
 
     :ivar disconnecting: the site has ended the connection.
@@ -162,10 +181,12 @@ class Exchange:
 
     disconnecting = False
 
-    def __init__(self, house: House, site: Site, size: int, answered: Any) -> None:
+    def __init__(self, house: House, site: Site, size: int, patience: float, answered: Any) -> None:
         self._house = house
         self._missing = size
+        self._patience = patience
         self._answered = answered
+        self._full = False
         self._channel: Any = site.buildProtocol(house.transport.getPeer())
         self._channel.makeConnection(self)
 
@@ -174,13 +195,17 @@ class Exchange:
         return not self._missing and not self._channel.requests
 
     def receive(self, data: bytes) -> bytes:
-        """Take what belongs to the request; returns what stands behind it."""
+        """Take what belongs to the request; returns what stands behind it. b"" when what waited has been taken."""
         part, rest = data[: self._missing], data[self._missing :]
         if part and not self.disconnecting:
             self._missing -= len(part)
             self._channel.dataReceived(part)
             if not self._missing and self._channel.requests and not self.disconnecting:
                 self._channel.requests[0].notifyFinish().addBoth(lambda _: self._answered())
+        if self._full and not self._house.congested:
+            self._full = False
+            self._house.allow(self._patience)
+            self._channel.resumeProducing()
         return rest
 
     def lost(self, reason: Failure) -> None:
@@ -190,9 +215,27 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         self._house.sendData(data)
+        if self._house.congested and not self._full:
+            self._full = True
+            self._house.allow(self._patience)
+            self._channel.pauseProducing()
 
     def writeSequence(self, parts: list[bytes]) -> None:
-        self._house.sendData(b"".join(parts))
+        self.write(b"".join(parts))
+
+    # IPushProducer and IConsumer: that the door and the house decide when there is something to read.
+
+    def registerProducer(self, producer: object, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+    # ITransport again.
 
     def loseConnection(self) -> None:
         self.disconnecting = True

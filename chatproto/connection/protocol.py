@@ -27,6 +27,7 @@ from chatproto.connection.admission import Admission, RequestHead, origin_allowe
 from chatproto.connection.door import Door
 from chatproto.connection.heartbeat import CLOSE_TIMEOUT
 from chatproto.connection.incoming import MOST, next_text
+from chatproto.connection.intake import Taker
 from chatproto.connection.outgoing import Outgoing, Turn, text_header
 from chatproto.connection.state import ConnectionState, Reception
 from chatproto.wire.codes import CLOSE_TOO_LARGE, CLOSE_TOO_SLOW
@@ -140,7 +141,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         self._frames = []
         self.accepted_at = factory.clock.seconds()
         self.due = self.accepted_at + factory.config.login_timeout
-        self._door = Door(self, factory.site, factory.config)
+        self._door = Door(self, factory.site, factory.taker, factory.config, factory.clock)
         factory.connections.add(self)
         super().connectionMade()
         self._register()
@@ -246,6 +247,11 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         """
         self.accepted_at = self.factory.clock.seconds()
         self.due = self.accepted_at + self.factory.config.login_timeout
+
+    def allow(self, seconds: float) -> None:
+        """The request under way may go on for so long from now."""
+        self.due = self.factory.clock.seconds() + seconds
+        self.accepted_at = self.due - self.factory.config.login_timeout
 
     def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
         status = HTTPStatus(code)
@@ -539,6 +545,7 @@ class ChatFactory(WebSocketServerFactory):
     :param reception: where the frames go.
     :param clock: the reactor, or in tests a clock: ``seconds`` and ``callLater``.
     :param site: answers what is not WebSocket, by :class:`~twisted.web.http.HTTPChannel`; None: HTTP 426.
+    :param taker: takes the bodies of requests that are too large for the site.
 
     :ivar connections: all that are connected, also those that have shaken no hands yet or are served by the site.
     """
@@ -546,12 +553,15 @@ class ChatFactory(WebSocketServerFactory):
     protocol: type[ChatProtocol] = ChatProtocol
     noisy = False
 
-    def __init__(self, config: Config, reception: Reception, clock: Any, site: Site | None = None) -> None:
+    def __init__(
+        self, config: Config, reception: Reception, clock: Any, site: Site | None = None, taker: Taker | None = None
+    ) -> None:
         super().__init__(reactor=clock, server="chatproto")
         self.config = config
         self.reception = reception
         self.clock = clock
         self.site = site
+        self.taker = taker
         self.admission = Admission(config)
         self.turn = Turn(clock)
         self.connections: set[ChatProtocol] = set()

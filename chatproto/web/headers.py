@@ -41,6 +41,20 @@ def demo_asset_fields() -> Fields:
     return (*_NO_SNIFF, (b"Cache-Control", ALWAYS), (b"Cross-Origin-Resource-Policy", b"cross-origin"))
 
 
+def file_fields() -> Fields:
+    """Of what guests and admins sent: nothing in it may run, and whoever knows its address may show it.
+
+    No cookie and no header field leads to it, so that a page elsewhere learns nothing by embedding it.
+    """
+    return (
+        *_NO_SNIFF,
+        (b"Referrer-Policy", b"no-referrer"),
+        (b"Cache-Control", b"private, max-age=31536000, immutable"),
+        (b"Cross-Origin-Resource-Policy", b"cross-origin"),
+        (b"Content-Security-Policy", b"default-src 'none'; img-src 'self'; media-src 'self'; sandbox"),
+    )
+
+
 def loader_fields() -> Fields:
     """Of /widget.js, which the pages of shops load."""
     return (

@@ -1,0 +1,45 @@
+"""What a place for files has to do; :mod:`chatproto.files.local` and :mod:`chatproto.files.s3` are such."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Protocol
+
+NAME = re.compile(r"[0-9a-f]{40}(?:-thumb)?")
+"""What a file is called: 160 random bits. Nothing else ever becomes a path or a key."""
+
+
+class NotThere(Exception):
+    """There is no such file, although the database knows it."""
+
+
+class Place(Protocol):
+    """Every method blocks, and is called in threads; any of them may raise what its library does.
+
+    :ivar part: bytes that are read at once.
+    """
+
+    part: int
+
+    def prepare(self) -> None:
+        """:raises StartError: nothing can be kept here; one line that says why."""
+
+    def keep(self, path: Path, name: str, media_type: str) -> None:
+        """Take a whole file; nothing of it is there before all of it is. *path* may be moved.
+
+        :raises UploadRefused: there is no room.
+        """
+
+    def read(self, name: str, start: int, size: int) -> bytes:
+        """:raises NotThere: no such file."""
+
+    def remove(self, name: str) -> None:
+        """It need not be there."""
+
+
+def checked(name: str) -> str:
+    """:raises ValueError: that is no name of ours."""
+    if not NAME.fullmatch(name):
+        raise ValueError("not the name of a file")
+    return name

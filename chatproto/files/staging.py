@@ -1,0 +1,97 @@
+"""Where files lie while they arrive, until they are whole and known to be wanted.
+
+Everything here blocks: it is called in threads. Whatever a process that was killed left behind is removed at its next
+start: the directory belongs to one process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from chatproto.files.refusal import UploadRefused
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def no_room(error: OSError) -> Exception:
+    """What to raise for an error of the disk."""
+    return UploadRefused("no_room") if error.errno in _FULL else error
+
+
+class Staged:
+    """A file that arrives. Its directory entry goes with :meth:`discard`, or when it is moved to its place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, data: bytes) -> None:
+        """:raises UploadRefused: the disk is full."""
+        assert self._descriptor is not None
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            raise no_room(error) from error
+
+    def seal(self) -> None:
+        """It is whole: from now on a power cut does not take it.
+
+        :raises UploadRefused: the disk is full.
+        """
+        assert self._descriptor is not None
+        try:
+            os.fsync(self._descriptor)
+            self._close()
+        except OSError as error:
+            raise no_room(error) from error
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class Staging:
+    """
+    :param min_free: bytes of the disk that uploads leave to others, the database above all.
+    """
+
+    def __init__(self, directory: Path, min_free: int) -> None:
+        self.directory = directory
+        self._min_free = min_free
+
+    def clear(self) -> None:
+        """Make the directory, with nothing in it.
+
+        :raises OSError: it cannot be made, or not be emptied.
+        """
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+        self.directory.mkdir(parents=True, mode=0o700)
+
+    def new_path(self) -> Path:
+        return self.directory / secrets.token_hex(16)
+
+    def open(self, size: int) -> Staged:
+        """
+        :param size: bytes that are to come.
+        :raises UploadRefused: there is no room for them.
+        """
+        if shutil.disk_usage(self.directory).free - size < self._min_free:
+            raise UploadRefused("no_room")
+        try:
+            return Staged(self.new_path())
+        except OSError as error:
+            raise no_room(error) from error

@@ -1,0 +1,71 @@
+"""A program of its own: looks at an image, and makes a small one of it. The only file that knows Pillow.
+
+    python thumbnail.py IMAGE THUMBNAIL EDGE MEMORY SECONDS
+
+Decoders of images are where foreign bytes do the most harm, so they run in a process with little memory and time,
+which is thrown away afterwards. On stdout stands JSON: ``width`` and ``height`` as the image is shown (turned as its
+EXIF says), and ``thumbnail``, its media type, or null where the image is small as it is. Exit code 1: no image that
+can be shown.
+
+The thumbnail has the pixels and nothing else: no EXIF, and so no place where it was taken.
+"""
+
+import json
+import os
+import resource
+import sys
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF")
+
+MOST_PIXELS = 50_000_000
+"""Larger ones are taken for bombs: 50 million pixels are 200 MB when decoded."""
+
+SMALL = 100_000
+"""Bytes up to which an image that is no larger than the edge needs no thumbnail."""
+
+
+def look(source: str, target: str, edge: int) -> dict[str, object]:
+    from PIL import Image, ImageOps
+
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+    with Image.open(source, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError("too many pixels")
+        # A JPEG is decoded at a fraction of its size where that suffices.
+        turned = image.getexif().get(0x0112, 1) >= 5
+        width, height = (image.height, image.width) if turned else image.size
+        image.draft("RGB", (edge * 2, edge * 2))
+        image.load()
+        if max(width, height) <= edge and os.path.getsize(source) <= SMALL:
+            return {"width": width, "height": height, "thumbnail": None}
+        small = ImageOps.exif_transpose(image)
+        clear = small.has_transparency_data
+        small = small.convert("RGBA" if clear else "RGB")
+        small.thumbnail((edge, edge))
+        pixels = Image.new(small.mode, small.size)
+        pixels.paste(small)
+        if clear:
+            pixels.save(target, "WEBP", quality=80)
+        else:
+            pixels.save(target, "JPEG", quality=80, optimize=True)
+    return {"width": width, "height": height, "thumbnail": "image/webp" if clear else "image/jpeg"}
+
+
+def main() -> int:
+    source, target = sys.argv[1:3]
+    edge, memory, seconds = map(int, sys.argv[3:])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        found = look(source, target, edge)
+    except Exception as error:
+        # Whatever a decoder raises for foreign bytes, memory that is not to be had among it.
+        print(type(error).__name__, file=sys.stderr)
+        return 1
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
