@@ -227,9 +227,7 @@ TIME = _duration(0.001, "a time over 0")
 TIME_OR_ZERO = _duration(0.0, "0 or a time")
 COUNT = _whole("N", {"": 1}, 1, 10_000_000)
 SIZE = _whole("BYTES", {"": 1, "K": 1 << 10, "M": 1 << 20}, 1, 1 << 30, ", or such as 64K or 1M")
-LARGE = _whole(
-    "BYTES", {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}, 0, 1 << 40, ", or such as 64K, 10M or 2G"
-)
+LARGE = _whole("BYTES", {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}, 0, 1 << 40, ", or such as 64K, 10M or 2G")
 
 
 def _option(
