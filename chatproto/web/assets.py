@@ -2,6 +2,11 @@
 
 Scripts and style sheets are served under ``/static/VERSION/…``, where the version is of all of them together: a
 browser keeps them for ever, and never mixes those of two versions. Imports between modules are relative and stay so.
+
+The build (setup.py) packs each script and style sheet that a page names, with all that it imports, into one small file
+beside it, ``NAME.min.js``, whose first line says which sources it was made of. Where these are no longer the ones that
+are here, as while somebody works on them, the sources are served as they are. The build imports this module, so it needs
+nothing but Python.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ from html import escape
 from pathlib import Path
 
 STATIC = Path(__file__).resolve().parent / "static"
+
+LOADER = "widget/loader.js"
 
 TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -32,8 +39,9 @@ TYPES = {
 """Content types by suffix, and all that is served; the machine's own table may know .js by another name."""
 
 _PACKED = (".js", ".css", ".html", ".svg", ".txt", ".webmanifest")
+_PACKAGED = re.compile(r"\.min\.(js|css)$")
+_NAMED = re.compile(r"\{\{static\}\}/([\w./-]+\.(?:js|css))")
 _IMPORT = re.compile(rb"""^\s*(?:import|export)\b[^'";]*?['"](\.{1,2}/[^'"]+)['"]""", re.MULTILINE)
-_SCRIPT = re.compile(r'<script type="module" src="\{\{static\}\}/([^"]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,10 @@ class Assets:
 
     def __init__(self, root: Path = STATIC) -> None:
         self._files = {name: path.read_bytes() for name, path in _files(root)}
+        fresh = banner(stamp(root))
+        for name in [name for name in self._files if _PACKAGED.search(name)]:
+            if not self._files[name].startswith(fresh):
+                del self._files[name]
         digest = hashlib.sha256()
         for name, body in self._files.items():
             digest.update(f"{name}\0{len(body)}\0".encode() + body)
@@ -73,6 +85,11 @@ class Assets:
         self._assets = {
             name: Asset.of(Path(name).suffix, body) for name, body in self._files.items() if not name.endswith(".html")
         }
+
+    def packed(self, name: str) -> str:
+        """The name of a file's small copy, or its own."""
+        packed = packed_name(name)
+        return packed if packed in self._files else name
 
     def names(self, folder: str) -> list[str]:
         """All files below a folder (which ends with a slash), by their paths in it."""
@@ -90,8 +107,14 @@ class Assets:
             return None
         text = self._files[name].decode()
         base = f"/static/{self.version}"
-        modules = [module for entry in _SCRIPT.findall(text) for module in self._closure(entry)]
+        modules = [
+            module
+            for entry in _NAMED.findall(text)
+            if entry.endswith(".js") and self.packed(entry) == entry
+            for module in self._closure(entry)
+        ]
         links = "\n".join(f'<link rel="modulepreload" href="{base}/{module}">' for module in dict.fromkeys(modules))
+        text = _NAMED.sub(lambda found: f"{base}/{self.packed(found[1])}", text)
         filled = {"preload": links, "static": base, "image-hosts": escape(" ".join(image_hosts))}
         return Asset.of(".html", re.sub(r"\{\{([a-z-]+)\}\}", lambda blank: filled[blank[1]], text).encode())
 
@@ -106,6 +129,34 @@ class Assets:
                     found.append(module)
                     rest.append(module)
         return found
+
+
+def named_by_pages(root: Path) -> list[str]:
+    """The scripts and style sheets that our pages name, and the loader, which pages of shops name."""
+    pages = [path.read_text(encoding="utf-8") for name, path in _files(root) if name.endswith(".html")]
+    named = dict.fromkeys(name for page in pages for name in _NAMED.findall(page))
+    return [name for name in (*named, LOADER) if (root / name).is_file()]
+
+
+def packed_name(name: str) -> str:
+    """Of the small copy of a script or style sheet."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}.min{dot}{suffix}"
+
+
+def stamp(root: Path) -> str:
+    """Names all scripts and style sheets together, without their small copies."""
+    digest = hashlib.sha256()
+    for name, path in _files(root):
+        if path.suffix in (".js", ".css") and not _PACKAGED.search(name):
+            body = path.read_bytes()
+            digest.update(f"{name}\0{len(body)}\0".encode() + body)
+    return digest.hexdigest()
+
+
+def banner(stamp: str) -> bytes:
+    """The first line of what was made of these sources."""
+    return f"/* {stamp[:32]} */\n".encode()
 
 
 def _files(root: Path) -> Iterator[tuple[str, Path]]:

@@ -9,7 +9,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from chatproto.web import headers
-from chatproto.web.assets import Asset, Assets
+from chatproto.web.assets import LOADER, Asset, Assets
 from chatproto.web.headers import Fields
 from chatproto.web.plain import Plain
 
@@ -118,7 +118,7 @@ def pages(
             console.put(b"login", login)
     if (page := assets.page("widget/frame.html", image_hosts)) is not None:
         found[b"frame"] = Served(page, headers.frame_fields(image_hosts, shops))
-    if (loader := assets.get("widget/loader.js")) is not None:
+    if (loader := assets.get(assets.packed(LOADER))) is not None:
         found[b"widget.js"] = Served(loader, headers.loader_fields())
     if demo:
         found[b"demo"] = Demo(assets)
