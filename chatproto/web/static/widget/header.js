@@ -13,7 +13,7 @@ export function Header({ chat, i18n, title }) {
   const admin = chat.admin.value;
   const going = ['queued', 'serving'].includes(chat.state.value);
   return html`<header>
-      <${Face} admin=${admin} name=${admin?.name || title || t('title')} />
+      <${Face} admin=${admin} />
       <div class="name">
         <h1>${admin?.name || title || t('title')}</h1>
         <p>${chat.typing.value ? t('types') : t(admin ? 'here' : 'away')}</p>
@@ -29,13 +29,13 @@ export function Header({ chat, i18n, title }) {
     <${Bars} chat=${chat} t=${t} />`;
 }
 
-export function Face({ admin, name }) {
+function Face({ admin }) {
   const [broken, setBroken] = useState('');
   const picture = pictureUrl(admin?.avatar);
   return html`<div class=${`face ${admin ? 'here' : ''}`} aria-hidden="true">
     ${picture && picture !== broken
       ? html`<img src=${picture} alt="" onError=${() => setBroken(picture)} />`
-      : html`<span>${[...str(name)][0]?.toUpperCase()}</span>`}
+      : html`<span>${admin ? [...str(admin.name)][0]?.toUpperCase() : html`<${Icon} name="chat" />`}</span>`}
   </div>`;
 }
 

@@ -22,9 +22,9 @@ button:hover{transform:scale(1.06)}
 button:focus-visible{outline:3px solid var(--accent);outline-offset:3px}
 svg{width:26px;fill:none;stroke:currentColor;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
 span{position:absolute;top:-4px;right:-4px;min-width:22px;padding:0 6px;border-radius:11px;background:#d92d20;color:#fff;font:600 12px/22px system-ui,sans-serif;text-align:center}
-section{position:fixed;z-index:2147483000;bottom:calc(var(--bottom) + 72px);right:var(--side);width:384px;height:min(660px,100dvh - var(--bottom) - 92px);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;box-shadow:0 0 0 1px #8883,0 16px 48px #0004;transition:.18s cubic-bezier(.2,.8,.3,1);transition-property:opacity,transform,visibility}
+section{position:fixed;z-index:2147483000;bottom:calc(var(--bottom) + 72px);right:var(--side);width:384px;height:min(660px,100dvh - var(--bottom) - 92px);border-radius:16px;overflow:hidden;background:Canvas;color:CanvasText;box-shadow:0 0 0 1px #8883,0 16px 48px #0004;transition:opacity .16s,transform .16s}
 .left{right:auto;left:var(--side)}
-.shut{visibility:hidden;opacity:0;transform:translateY(12px) scale(.97)}
+.shut{visibility:hidden;opacity:0;transform:translateY(12px);transition:.16s,visibility 0s .16s}
 p{position:absolute;inset:45% 32px auto;margin:0;text-align:center;font:15px/1.5 system-ui,sans-serif}
 iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
 .up iframe{opacity:1}
@@ -143,7 +143,9 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
       clearTimeout(watch);
       up = true;
       panel.classList.add('up');
-      post('opened', opened, inside());
+      const focus = opened && !!inside();
+      if (focus) frame.focus();
+      post('opened', opened, focus);
       waiting.splice(0).forEach((words) => post(...words));
     },
     login: logIn,
@@ -212,7 +214,7 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
     load();
     if (focus) frame.focus();
     post('context', where());
-    post('opened', true, focus);
+    post('opened', true, !!focus);
     emit('open');
   };
   const commands = {

@@ -13,7 +13,7 @@ const RECALL_WITHIN = 120_000;
 const TROUBLE_SHOWN = 6_000;
 
 const mine = ({ sender }) => sender.type === 'guest';
-const who = ({ sender }) => sender.type === 'admin' && str(sender.name);
+const who = ({ sender }) => sender?.type === 'admin' && str(sender.name);
 
 export function Panel({ chat, i18n, title, greeting, draft: before }) {
   const { t } = i18n;
