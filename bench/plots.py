@@ -19,7 +19,7 @@ from bench.axes import AXES, Axis, Panel
 from bench.report import read_document
 from bench.results import Results
 
-_WIDTH, _HEIGHT = 4.2, 3.4
+_WIDTH, _HEIGHT = 4.4, 3.6
 """Of a panel, in inches."""
 _COLOURS = ("#0b6e99", "#d9730d", "#0f7b6c", "#ad1a72", "#64473a", "#6940a5")
 
@@ -83,7 +83,8 @@ def _panel(plot: matplotlib.axes.Axes, axis: Axis, panel: Panel, results: Result
         plot.set_ylim(bottom=0)
     plot.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
     if len(panel.lines) > 1:
-        plot.legend(fontsize=8)
+        # Below, where it hides no line.
+        plot.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
 
 
 def main(given: Sequence[str]) -> int:
