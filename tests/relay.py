@@ -60,7 +60,8 @@ class _Downstream(Protocol):
     def answered(self, data: bytes) -> None:
         if self.losing:
             self.relay.swallowed += 1
-            self.transport.abortConnection()
+            if self.relay.cuts:
+                self.transport.abortConnection()
         else:
             self.transport.write(data)
 
@@ -74,12 +75,14 @@ class Relay:
     """
     :param dsn: of the database behind it.
     :ivar swallowed: how many answers were lost.
+    :ivar cuts: whether the line is cut instead; else nothing is answered on it any more.
     """
 
     def __init__(self, dsn: str) -> None:
         self._address = urlsplit(dsn)
         self._marker: bytes | None = None
         self._for_ever = False
+        self.cuts = True
         self._port: Any = None
         self.lines: list[_Downstream] = []
         self.swallowed = 0
@@ -99,9 +102,13 @@ class Relay:
             return UNIXClientEndpoint(reactor, f"{directory}/.s.PGSQL.{self._address.port or 5432}")
         return HostnameEndpoint(reactor, self._address.hostname or "localhost", self._address.port or 5432)
 
-    def swallow(self, marker: bytes, *, for_ever: bool = False) -> None:
-        """Let the next statement that contains *marker* (or all of them) be carried out, and lose the answer."""
-        self._marker, self._for_ever = marker, for_ever
+    def swallow(self, marker: bytes | None, *, for_ever: bool = False, cut: bool = True) -> None:
+        """Let the next statement that contains *marker* (or all of them) be carried out, and lose the answer.
+
+        :param marker: None: lose nothing more.
+        :param cut: the line too.
+        """
+        self._marker, self._for_ever, self.cuts = marker, for_ever, cut
 
     def wanted(self, data: bytes) -> bool:
         found = self._marker is not None and self._marker in data
