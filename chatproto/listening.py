@@ -1,8 +1,11 @@
-"""Endpoint strings, with certificates that can be read again while the daemon runs."""
+"""Endpoint strings, with certificates that can be read again while the daemon runs; how connections are accepted."""
 
 from __future__ import annotations
 
+import os
 import re
+import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,113 @@ from OpenSSL import SSL
 from twisted.internet.endpoints import SSL4ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.ssl import CertificateOptions
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from chatproto.clock import Clock, Timer
 from chatproto.errors import StartError
+
+OTHER_FILES = 200
+"""Files that may be open besides the connections that are served: to the database, logs, health checks."""
+
+SPARE = 128
+"""Of these, so many are left free whatever connects: a database that comes back needs some."""
+
+AT_ONCE = 64
+"""Connections accepted in one turn at most, so that others get their turn."""
+
+LOOK_AGAIN = 0.5
+"""Seconds from one look for room to the next, while there is none."""
+
+TELL_EVERY = 60.0
+"""Seconds between two lines that say that there is none."""
+
+BACKLOG = 4096
+"""Connections that wait in the kernel: past them newcomers try again after seconds. It lowers this to its own limit."""
+
+_WITH_BACKLOG = ("tcp", "tcp6", "unix")
+
+
+def file_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 30
+
+
+def room_for(connections: int) -> int:
+    """How many of so many connections there are files for; at least one."""
+    return max(1, min(connections, file_limit() - OTHER_FILES))
+
+
+class Acceptor:
+    """Accepts no connections while there is no file for them.
+
+    Twisted would: it closes each at once, with a line in the log, and when that fails too it tries again without a
+    pause. Here they wait in the kernel, everybody else goes on, and what else needs a file has some.
+
+    :param connections: how many there are, on all ports.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Clock, connections: Callable[[], int]) -> None:
+        self._clock = clock
+        self._connections = connections
+        self._shut: list[Any] = []
+        self._timer: Timer | None = None
+        self._told_at = float("-inf")
+
+    def watch(self, port: Any) -> None:
+        """:param port: as an endpoint's ``listen`` gives it, a :class:`twisted.internet.tcp.Port`."""
+        accept = port.doRead
+
+        def accept_or_wait() -> Any:
+            if not self._has_room():
+                return self._shut_out(port)
+            # Twisted's own number grows as long as more are waiting.
+            port.numberAccepts = min(port.numberAccepts, AT_ONCE)
+            return accept()
+
+        port.doRead = accept_or_wait
+
+    def stop(self) -> None:
+        """Open nothing any more."""
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _has_room(self) -> bool:
+        if self._connections() + SPARE >= file_limit():
+            return False
+        try:
+            # Also others may have used the files up: this process, or the whole machine.
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            return False
+        return True
+
+    def _shut_out(self, port: Any) -> None:
+        port.stopReading()
+        self._shut.append(port)
+        now = self._clock.seconds()
+        if now >= self._told_at + TELL_EVERY:
+            self._told_at = now
+            self._log.warn(
+                "no files for more connections: {count} are there, and {limit} files may be open; newcomers wait",
+                count=self._connections(),
+                limit=file_limit(),
+            )
+        if self._timer is None:
+            self._timer = self._clock.callLater(LOOK_AGAIN, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._has_room():
+            self._timer = self._clock.callLater(LOOK_AGAIN, self._look)
+            return
+        shut, self._shut = self._shut, []
+        for port in shut:
+            port.startReading()
 
 
 @implementer(IOpenSSLContextFactory)
@@ -75,8 +182,9 @@ def endpoint(reactor: Any, description: str) -> tuple[Any, Certificates | None]:
     :raises StartError: the description cannot be understood.
     """
     if not description.startswith("ssl:"):
+        deep = description.partition(":")[0] in _WITH_BACKLOG and ":backlog=" not in description
         try:
-            return serverFromString(reactor, description), None
+            return serverFromString(reactor, f"{description}:backlog={BACKLOG}" if deep else description), None
         except (ValueError, TypeError, KeyError) as error:
             raise StartError(f"listen: {description!r} is no endpoint: {error}") from None
     place, named = _arguments(description)
@@ -88,7 +196,7 @@ def endpoint(reactor: Any, description: str) -> tuple[Any, Certificates | None]:
     key = Path(named["privateKey"])
     certificates = Certificates(key, Path(named.get("certKey", key)))
     interface = named.get("interface", "")
-    return SSL4ServerEndpoint(reactor, int(port), certificates, interface=interface), certificates
+    return SSL4ServerEndpoint(reactor, int(port), certificates, BACKLOG, interface), certificates
 
 
 def _arguments(description: str) -> tuple[list[str], dict[str, str]]:

@@ -23,6 +23,7 @@ from chatproto.connection.admission import Admission
 from chatproto.connection.dispatch import Dispatch
 from chatproto.connection.heartbeat import Heartbeat
 from chatproto.connection.hub import Hub
+from chatproto.connection.lag import Lag
 from chatproto.connection.protocol import ChatFactory
 from chatproto.connection.rate import Newcomers, Rate
 from chatproto.demo import Demo, seed_demo
@@ -32,7 +33,7 @@ from chatproto.embedded import EmbeddedPostgres
 from chatproto.errors import StartError, StorageError
 from chatproto.files.store import FileStore, arrivals_of, place_of
 from chatproto.identity import NodeName
-from chatproto.listening import Certificates, endpoint
+from chatproto.listening import Acceptor, Certificates, endpoint
 from chatproto.services.assignment import Assignment
 from chatproto.services.catchup import CatchUp
 from chatproto.services.guests import Guests
@@ -147,7 +148,8 @@ class ChatServer:
         await control.start()
         self._undo.append(control.close)
         self.heartbeat.start()
-        self._undo.append(self.heartbeat.stop)
+        self.lag.start()
+        self._undo += [self.heartbeat.stop, self._stop_looking]
         if config.demo:
             self.demo = await seed_demo(Operator(self.pool, self.assignment))
         await self._listen()
@@ -236,6 +238,8 @@ class ChatServer:
         self._build_uploads(name, sessions)
         site = make_site(self._readiness, reactor, self._pages())
         self.factory = ChatFactory(config, self.dispatch, reactor, site, self.uploader)
+        self.acceptor = Acceptor(reactor, lambda: self.factory.admission.total)
+        self.lag = Lag(reactor)
         self.heartbeat = Heartbeat(reactor, self.factory.connections, config)
         self.heartbeat.every(RENEW_EVERY, "renewing the lease", self._renew)
         self.heartbeat.every(ROUND_EVERY, "looking after the cluster", self._look_after_cluster)
@@ -287,6 +291,7 @@ class ChatServer:
                 port = await server.listen(self.factory)
             except Exception as error:
                 raise StartError(f"cannot listen on {description}: {error}") from None
+            self.acceptor.watch(port)
             self.ports.append(port)
 
     # Jobs.
@@ -418,6 +423,7 @@ class ChatServer:
 
         Commands get at most half of the drain time, so that peers have some of it to answer the close.
         """
+        self.acceptor.stop()
         await DeferredList([maybeDeferred(port.stopListening) for port in self.ports])
         drained = self.dispatch.drain()
         drained.addTimeout(self.config.drain_timeout / 2, self._reactor)
@@ -433,6 +439,9 @@ class ChatServer:
 
     async def _flushed(self) -> None:
         await self.journal.idle()
+
+    async def _stop_looking(self) -> None:
+        self.lag.stop()
 
     async def _leave(self) -> None:
         if self.pool.ready:

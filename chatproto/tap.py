@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from autobahn.websocket import USES_NVX
@@ -22,6 +23,7 @@ from chatproto import __version__
 from chatproto.config import Config, Options
 from chatproto.demo import Demo
 from chatproto.errors import StartError
+from chatproto.listening import file_limit, room_for
 from chatproto.server import ChatServer
 from chatproto.wire import codes
 
@@ -48,7 +50,8 @@ class ChatService(Service):
         # Twisted's own is the time of day: a step of the clock would stall or hurry every timer.
         reactor.seconds = time.monotonic
         _raise_file_limit()
-        self._config = config
+        self._wanted = config.max_connections
+        self._config = config = replace(config, max_connections=room_for(self._wanted))
         self._server = ChatServer(config, reactor, self._died)
         self._starting: Deferred[None] | None = None
 
@@ -81,6 +84,7 @@ class ChatService(Service):
         else:
             _calm_collector()
             self._tell()
+            self._tell_room()
             if self._server.demo is not None:
                 self._tell_demo(self._server.demo)
 
@@ -96,6 +100,16 @@ class ChatService(Service):
             data=config.data,
             nvx="on" if USES_NVX else "off",
         )
+
+    def _tell_room(self) -> None:
+        room, wanted = self._config.max_connections, self._wanted
+        if room < wanted:
+            log.warn(
+                "room for {room} connections instead of {wanted}: {limit} files may be open",
+                room=room,
+                wanted=wanted,
+                limit=file_limit(),
+            )
 
     def _tell_demo(self, demo: Demo) -> None:
         """Where to go and what to paste, on the terminal itself and without a time stamp in front."""

@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str] | None] = {
     "errors": set(),
     "clock": set(),
     "identity": {"errors"},
-    "listening": {"errors"},
+    "listening": {"errors", "clock"},
     "config": {"errors"},
     "embedded": {"errors", "clock"},
     "wire": {"errors"},

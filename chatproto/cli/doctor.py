@@ -31,6 +31,7 @@ from chatproto.domain.tokens import load_server_secret, read_shop_keys
 from chatproto.embedded import EmbeddedPostgres
 from chatproto.embedded.programs import find
 from chatproto.errors import StartError, StorageError
+from chatproto.listening import OTHER_FILES
 from chatproto.storage import migrations, registry
 from chatproto.storage.pool import Pool
 
@@ -42,7 +43,6 @@ OLDEST, NEWEST = 14, 18
 CLOCKS_APART = 2.0
 """Seconds that the clocks of the database and of this machine may differ."""
 
-_OTHER_FILES = 200
 _LEAST_FREE = 1 << 30
 _LEAST_DISTINCT = 10
 _ANSWER_LIMIT = 3.0
@@ -265,13 +265,13 @@ def nvx(used: bool = USES_NVX) -> Check:
 def file_limit(connections: int) -> Check:
     """:param connections: ``--max-connections``."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the daemon raises its soft limit to the hard one
-    needed = connections + _OTHER_FILES
+    needed = connections + OTHER_FILES
     if hard == resource.RLIM_INFINITY or hard >= needed:
         return Check("files", OK, f"{hard} may be open, enough for {connections} connections")
     return Check(
         "files",
         WARN,
-        f"{hard} may be open here: room for {max(hard - _OTHER_FILES, 0)} of {connections} connections",
+        f"{hard} may be open here: room for {max(hard - OTHER_FILES, 0)} of {connections} connections",
         f"LimitNOFILE={needed} (systemd), or a higher hard limit (ulimit -Hn), or a lower --max-connections",
     )
 

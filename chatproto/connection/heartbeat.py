@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from chatproto.clock import Timer
 from chatproto.connection.state import ConnectionState, Phase
 from chatproto.errors import StorageError
 from chatproto.wire.codes import CLOSE_NOT_LOGGED_IN, CLOSE_SILENT
@@ -25,7 +26,7 @@ CLOSE_TIMEOUT = 5.0  # seconds that a peer has to answer a close frame
 PAUSE_TIMEOUT = 30.0  # seconds that reading may pause: until then neither FIN nor RST would be noticed
 
 BEAT = 1.0
-LAG = 0.1  # a beat so many seconds late is worth a line in the log
+A_TURN = 64  # connections that are looked at before others get their turn: thousands may be due in one beat
 SLEPT = 2.0  # later than this the process slept, and what peers sent meanwhile is still unread
 
 
@@ -126,6 +127,7 @@ class Heartbeat:
         self._jobs: list[_Job] = []
         self._loop = LoopingCall(self._beat)
         self._loop.clock = clock
+        self._attending: Timer | None = None
         self._started_at = 0.0
         self._expected_at = 0.0
 
@@ -148,25 +150,36 @@ class Heartbeat:
         """Start nothing more, and wait for the jobs that run."""
         if self._loop.running:
             self._loop.stop()
+        attending, self._attending = self._attending, None
+        if attending is not None:
+            attending.cancel()
         await DeferredList([job.running for job in self._jobs if job.running is not None])
 
     def _beat(self) -> None:
         now = self._clock.seconds()
         late = now - self._expected_at
         self._expected_at = self._started_at + (floor((now - self._started_at) / BEAT) + 1) * BEAT
-        if late > LAG:
-            self._log.warn("The event loop is {late} ms late", late=round(late * 1000))
         if late > SLEPT or late < -SLEPT:
             self._forgive(now)
-        for link in [link for link in self._connections if link.due <= now]:
+        if self._attending is None:
+            self._attend([link for link in self._connections if link.due <= now])
+        for job in self._jobs:
+            if job.due <= now and job.running is None:
+                self._run(job, now)
+
+    def _attend(self, links: list[Beating]) -> None:
+        """Look at those that are due, some in this turn and the others in the next ones."""
+        now = self._clock.seconds()
+        for link in links[:A_TURN]:
+            if link.due > now:
+                continue
             try:
                 link.due = attend(link, now, self._config)
             except Exception:
                 link.due = now + BEAT
                 self._log.failure("Cannot attend to a connection")
-        for job in self._jobs:
-            if job.due <= now and job.running is None:
-                self._run(job, now)
+        rest = links[A_TURN:]
+        self._attending = self._clock.callLater(0, self._attend, rest) if rest else None
 
     def _forgive(self, now: float) -> None:
         """After a sleep of the process, or a jump of the clock, every time limit starts anew: nobody could be heard."""

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatproto.connection.heartbeat import Heartbeat
+from chatproto.connection.heartbeat import A_TURN, Heartbeat
 from chatproto.connection.protocol import ChatFactory
 from chatproto.connection.state import Phase
 from chatproto.web.site import make_site
@@ -235,20 +235,34 @@ class RequestTests(_Beating):
 
 
 class LateTests(_Beating):
-    def late(self) -> list[Any]:
-        return [event["late"] for event in self.logged if "late" in event]
+    def crowd(self) -> list[Client]:
+        """More than are looked at in one turn, all due in the same second."""
+        return [Client(self.factory, self.clock) for _ in range(2 * A_TURN + 1)]
 
-    def test_on_time(self) -> None:
-        self.wait(3)
-        self.assertEqual(self.late(), [])
+    def test_many_at_once(self) -> None:
+        """When thousands are due in one second, others get their turn between them, and all are looked at."""
+        silent = self.crowd()
+        counts: list[int] = []
 
-    def test_lag(self) -> None:
-        """The operator reads when the event loop was held up, and for how long."""
-        self.clock.advance(1.25)
-        self.assertEqual(self.late(), [250])
-        self.assertEqual([event["log_level"].name for event in self.logged if "late" in event], ["warn"])
-        self.clock.advance(0.75)
-        self.assertEqual(self.late(), [250])
+        async def count() -> None:
+            counts.append(sum(client.transport.disconnected for client in silent))
+
+        self.heartbeat.every(1, "count", count)
+        self.wait(11)
+        self.assertEqual(counts, [0] * 9 + [A_TURN, len(silent)])
+
+    def test_stop_between_them(self) -> None:
+        """A server that stops meanwhile does not go on with them."""
+        silent = self.crowd()
+        stopped: list[Deferred[None]] = []
+
+        async def stop() -> None:
+            stopped.append(Deferred.fromCoroutine(self.heartbeat.stop()))
+
+        self.heartbeat.every(10, "stop", stop)
+        self.wait(11)
+        self.assertEqual(sum(client.transport.disconnected for client in silent), A_TURN)
+        self.successResultOf(stopped[0])
 
     def test_sleep(self) -> None:
         """A process that was stopped for a minute closes nobody: it could not hear what they sent."""
