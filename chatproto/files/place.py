@@ -14,8 +14,15 @@ class NotThere(Exception):
     """There is no such file, although the database knows it."""
 
 
+class Unavailable(Exception):
+    """The place does not answer, or refuses; ``str()`` is for the log."""
+
+
 class Place(Protocol):
-    """Every method blocks, and is called in threads; any of them may raise what its library does.
+    """Every method blocks, and is called in threads.
+
+    :raises Unavailable: of every method.
+    :raises OSError: of every method.
 
     :ivar part: bytes that are read at once.
     """
@@ -23,7 +30,10 @@ class Place(Protocol):
     part: int
 
     def prepare(self) -> None:
-        """:raises StartError: nothing can be kept here; one line that says why."""
+        """See whether anything can be kept here, and make what is missing for it.
+
+        :raises StartError: it can not; one line that says why.
+        """
 
     def keep(self, path: Path, name: str, media_type: str) -> None:
         """Take a whole file; nothing of it is there before all of it is. *path* may be moved.

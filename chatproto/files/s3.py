@@ -6,11 +6,13 @@ its own: a slow reader holds no connection to the bucket.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from chatproto.errors import StartError
-from chatproto.files.place import NotThere, checked
+from chatproto.files.place import NotThere, Unavailable, checked
 
 _MISSING = ("NoSuchKey", "404")
 
@@ -21,7 +23,7 @@ class Bucket:
     :param endpoint: where it is, when not at AWS. Credentials and region come from where boto3 looks for them: the
         environment, ``~/.aws``, or the machine's role.
     :param connections: how many threads use it at once.
-    :raises StartError: boto3 is missing, or has no credentials.
+    :raises StartError: boto3 is missing, or the address is none.
     """
 
     part = 1 << 20
@@ -39,8 +41,8 @@ class Bucket:
         self._errors = botocore.exceptions
         settings = botocore.config.Config(
             connect_timeout=5,
-            read_timeout=30,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            read_timeout=15,
+            retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=connections,
             # Not every server knows the checksums that newer versions of boto3 add; the signature covers the body.
             request_checksum_calculation="when_required",
@@ -59,26 +61,37 @@ class Bucket:
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         except self._errors.ClientError as error:
             raise StartError(f"--files {self._url} cannot be used: {error.response['Error']['Code']}") from None
+        except self._errors.NoCredentialsError:
+            raise StartError(f"--files {self._url}: no credentials, give AWS_ACCESS_KEY_ID and the like") from None
         except self._errors.BotoCoreError as error:
-            raise StartError(f"--files {self._url} cannot be reached: {error}") from None
+            raise Unavailable(f"{self._url} cannot be reached: {error}") from error
 
     def keep(self, path: Path, name: str, media_type: str) -> None:
-        with path.open("rb") as file:
+        with path.open("rb") as file, self._translated():
             self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=file, ContentType=media_type)
 
     def read(self, name: str, start: int, size: int) -> bytes:
         wanted = f"bytes={start}-{start + size - 1}"
-        try:
+        with self._translated():
             found = self._client.get_object(Bucket=self._bucket, Key=self._key(name), Range=wanted)
-        except self._errors.ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
-                raise NotThere(name) from None
-            raise
-        body: bytes = found["Body"].read()
+            body: bytes = found["Body"].read()
         return body
 
     def remove(self, name: str) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+        with self._translated():
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors.ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _MISSING:
+                raise NotThere from None
+            raise Unavailable(f"{self._url}: {code}") from error
+        except self._errors.BotoCoreError as error:
+            raise Unavailable(f"{self._url}: {error}") from error
 
     def _key(self, name: str) -> str:
         return self._prefix + checked(name)

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from chatproto.errors import StartError
 from chatproto.files.local import Directory
 from chatproto.files.pictures import Picture, Pictures
-from chatproto.files.place import Place
+from chatproto.files.place import Place, Unavailable
 from chatproto.files.s3 import Bucket
 from chatproto.files.staging import Staged, Staging
 
 T = TypeVar("T")
 
+log = Logger()
+
 THREADS = 8
-"""A pool of their own: the reactor's looks up names, and must not wait for a disk."""
+"""In a pool of their own: the reactor's looks up names, and must not wait for a disk."""
+
+
+class _Worker(Thread):
+    """At the end of the process nobody waits for it, though it may wait for a bucket."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(daemon=True, **options)
+
+
+class _Threads(ThreadPool):
+    threadFactory = _Worker  # type: ignore[assignment]
 
 
 def place_of(files: Path | str | None, endpoint: str | None, data: Path) -> Place:
@@ -50,7 +65,9 @@ class FileStore:
         self._staging = Staging(arrivals, min_free)
         self._pictures = Pictures(reactor)
         self._reactor = reactor
-        self._threads = ThreadPool(0, THREADS, "files")
+        self._threads = _Threads(0, THREADS, "files")
+        self._under_way = 0
+        self._idle: Deferred[None] | None = None
 
     @property
     def part(self) -> int:
@@ -64,17 +81,30 @@ class FileStore:
         """
         self._threads.start()
         try:
-            await self._in_thread(self._place.prepare)
             await self._in_thread(self._staging.clear)
+            await self._in_thread(self._place.prepare)
+        except Unavailable as error:
+            # Conversations go on without files.
+            log.error("files cannot be kept: {error}", error=str(error))
         except OSError as error:
             raise StartError(f"{self._staging.directory} cannot be emptied: {error.strerror}") from None
 
     async def stop(self) -> None:
         """What runs in threads is waited for."""
-        await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._threads.stop)
+        if self._under_way:
+            self._idle = Deferred()
+            await self._idle
+        self._threads.stop()
 
     def _in_thread(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        return deferToThreadPool(self._reactor, self._threads, function, *arguments)
+        self._under_way += 1
+        return deferToThreadPool(self._reactor, self._threads, function, *arguments).addBoth(self._left)
+
+    def _left(self, result: Any) -> Any:
+        self._under_way -= 1
+        if self._idle is not None and not self._under_way:
+            self._idle.callback(None)
+        return result
 
     # Arriving.
 

@@ -36,12 +36,12 @@ def look(source: str, target: str, edge: int) -> dict[str, object]:
         width, height = (image.height, image.width) if turned else image.size
         image.draft("RGB", (edge * 2, edge * 2))
         image.load()
+        clear = image.has_transparency_data
         if max(width, height) <= edge and os.path.getsize(source) <= SMALL:
             return {"width": width, "height": height, "thumbnail": None}
-        small = ImageOps.exif_transpose(image)
-        clear = small.has_transparency_data
-        small = small.convert("RGBA" if clear else "RGB")
+        small = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA" if clear else "RGB")
         small.thumbnail((edge, edge))
+        ImageOps.exif_transpose(small, in_place=True)
         pixels = Image.new(small.mode, small.size)
         pixels.paste(small)
         if clear:

@@ -122,7 +122,7 @@ class Uploads:
     async def tidy(self) -> None:
         """Remove what this node had begun to take when it was killed."""
         for name in await uploads.arriving(self._pool, self._node):
-            await self._remove(name)
+            await self._give_up(name)
 
     async def who(self, token: str) -> Person:
         """Whom a token stands for: a JWT of a guest or an admin as at 21000 and 31000, or a guest_token.
@@ -166,7 +166,8 @@ class Uploads:
                 await uploads.lock(transaction, person)
                 sent, until = await uploads.sent(transaction, person, DAY)
                 if sent + size > self._limits.quota:
-                    raise UploadRefused("quota", max=self._limits.quota, left=max(self._limits.quota - sent, 0))
+                    left = max(self._limits.quota - sent, 0)
+                    raise UploadRefused("quota", max=self._limits.quota, left=left, retry_after_ms=until)
             await uploads.begin(transaction, name, self._node, person, size, title)
 
         await self._pool.repeated(work)

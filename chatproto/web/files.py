@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from chatproto.errors import StorageError
 from chatproto.files.kinds import SHOWN
-from chatproto.files.place import NAME, NotThere
+from chatproto.files.place import NAME, NotThere, Unavailable
 from chatproto.files.store import FileStore
 from chatproto.services.uploads import Uploads
 from chatproto.web.headers import file_fields
@@ -78,8 +78,9 @@ class Files(Resource):
                 sending.say(404, "not found")
             else:
                 await self._send(request, sending, wanted)
-        except StorageError:
-            sending.say(503, "try again")
+        except (StorageError, Unavailable) as error:
+            log.warn("a file could not be read: {error}", error=str(error))
+            sending.unavailable()
         except NotThere:
             sending.say(404, "not found")
 
@@ -149,6 +150,16 @@ class _Sending:
             self._request.write(say(self._request, code, line))
             self._request.finish()
 
+    def unavailable(self) -> None:
+        """The file cannot be read now; where it has begun, the end of the connection says that it is not whole."""
+        if self.gone:
+            return
+        if self._request.startedWriting:
+            self._request.unregisterProducer()
+            self._request.loseConnection()
+        else:
+            self.say(503, "try again")
+
     async def send(self, first: bytes, read: Callable[[int], Awaitable[bytes]], start: int, end: int) -> None:
         request, part = self._request, first
         request.registerProducer(self, True)
@@ -169,13 +180,7 @@ class _Sending:
 
     def failed(self, failure: Any) -> None:
         log.failure("a file could not be sent", failure)
-        if self.gone:
-            return
-        if self._request.startedWriting:
-            self._request.unregisterProducer()
-            self._request.loseConnection()
-        else:
-            self.say(500, "internal error")
+        self.unavailable()
 
     def pauseProducing(self) -> None:
         if self._resumed is None:

@@ -24,6 +24,7 @@ from chatproto.connection.admission import Admission, origin_allowed
 from chatproto.connection.intake import Intake, RequestLine, SenderGone
 from chatproto.connection.rate import Newcomers
 from chatproto.errors import ChatError, StorageError
+from chatproto.files.place import Unavailable
 from chatproto.files.refusal import UploadRefused
 from chatproto.services.uploads import Stored, Uploads
 from chatproto.web.headers import SECURITY, SERVER
@@ -54,6 +55,7 @@ STATUS = {
     "busy": 503,
     "stopping": 503,
     "database": 503,
+    "store": 503,
     "no_room": 507,
 }
 """The words of docs/protocol.md, and the status that each has."""
@@ -125,6 +127,9 @@ class Uploader:
         except StorageError as error:
             log.warn("an upload failed: {error}", error=str(error))
             return refusal(intake, "database", {"retry_after_ms": 1000})
+        except Unavailable as error:
+            log.error("a file could not be kept: {error}", error=str(error))
+            return refusal(intake, "store", {"retry_after_ms": 1000})
         except SenderGone:
             raise
         except Exception:
