@@ -19,6 +19,9 @@ reactor = cast(Any, installed_reactor)
 FAST = (*ROOMY, "--rate", "100000", "--burst", "100000")
 """The writers write as fast as they are answered."""
 
+CALM = 0.05
+"""Seconds that the writers pause where a test waits for something else than messages."""
+
 
 class DeliveryTestCase(ClientsTestCase):
     load: Load
@@ -32,14 +35,16 @@ class DeliveryTestCase(ClientsTestCase):
         self.later(self.daemon.close)
         return await self.daemon.start()
 
-    def make_load(self, *daemons: Daemon, guests: int = 4) -> Load:
+    def make_load(self, *daemons: Daemon, guests: int = 4, pause: float = 0.0) -> Load:
         """Clients of a group of their own.
 
         :param daemons: which they are dealt to; without any the test's own daemon.
+        :param pause: as :class:`Load` has it.
         """
         group_id = self.group_id = self.daemon.add_group()
         admin_ids = [self.daemon.add_admin(group_id, name) for name in ("Alice", "Bob")]
-        self.load = Load(group_id, admin_ids, [_port(one) for one in daemons or (self.daemon,)], guests)
+        ports = [_port(one) for one in daemons or (self.daemon,)]
+        self.load = Load(group_id, admin_ids, ports, guests=guests, pause=pause)
         self.later(self.load.leave)
         return self.load
 

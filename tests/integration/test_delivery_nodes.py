@@ -6,7 +6,7 @@ import signal
 
 from tests.database import fresh_database
 from tests.integration.daemon import Daemon, eventually
-from tests.integration.delivery import DeliveryTestCase
+from tests.integration.delivery import CALM, DeliveryTestCase
 
 HURRIED = ("-m", "tests.integration.hurried")
 
@@ -24,7 +24,7 @@ class FrozenTests(DeliveryTestCase):
         dsn = await fresh_database()
         frozen = await self.run_node(dsn)
         other = await self.run_node(dsn)
-        load = self.make_load(frozen, other)
+        load = self.make_load(frozen, other, pause=CALM)
         await load.begin(200)
         here = [writer for writer in load.writers if writer.port() == frozen.port]
         elsewhere = {writer.name for writer in load.writers if writer not in here}

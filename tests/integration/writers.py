@@ -1,4 +1,4 @@
-"""Clients that write without a pause and come back after every fault; what they send and see stands in a ledger."""
+"""Clients that write on and on and come back after every fault; what they send and see stands in a ledger."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.task import LoopingCall
 
 from chatproto.wire import codes
 from tests.integration.client import Client, ConnectionGone, Frame
@@ -28,7 +29,10 @@ class Writer:
     :param port: where the daemon listens by now.
     :param window: sends that may be unanswered at once.
     :param cmids: whether messages carry a cmid. Without one, what is unknown cannot be repeated, and stays so.
+    :ivar pause: seconds between two fillings of the window; 0 fills it with each answer.
     """
+
+    pause = 0.0
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Writer:
         self.view = View(name)
         self.client = Client(name)
         self.writing = False
+        self._filling = LoopingCall(self._write_on)
         self._under_way = 0
         self._count = 0
         ledger.views.append(self.view)
@@ -85,15 +90,22 @@ class Writer:
     def write(self) -> None:
         """Keep the window full until :meth:`rest` or the end of the connection."""
         self.writing = True
-        self._write_on()
+        if not self.pause:
+            self._write_on()
+        elif not self._filling.running:
+            self._filling.start(self.pause)
 
     def _write_on(self) -> None:
         while self.writing and self._under_way < self.window and self.client.end is None and self.targets():
-            self.send(self.entry()).addCallback(lambda _: self._write_on())
+            sent = self.send(self.entry())
+            if not self.pause:
+                sent.addCallback(lambda _: self._write_on())
 
     def rest(self) -> None:
         """Write nothing new."""
         self.writing = False
+        if self._filling.running:
+            self._filling.stop()
 
     def entry(self) -> Entry:
         """Something new to say, in one of the conversations."""
@@ -243,10 +255,18 @@ class Load:
     """Admins and guests who all write to each other; the last one of either side gives no cmids.
 
     :param ports: where the daemons listen by now, which the clients are dealt to in turns.
+    :param pause: seconds that everybody makes before writing more; where a test has to wait for something else, a
+        machine that is busy with messages is of no use.
     """
 
     def __init__(
-        self, group_id: int, admin_ids: Sequence[int], ports: Sequence[Callable[[], int]], guests: int = 4
+        self,
+        group_id: int,
+        admin_ids: Sequence[int],
+        ports: Sequence[Callable[[], int]],
+        *,
+        guests: int = 4,
+        pause: float = 0.0,
     ) -> None:
         self.ledger = Ledger()
         self.group_id = group_id
@@ -254,12 +274,14 @@ class Load:
             AdminWriter(self.ledger, f"admin{id_}", group_id, ports[n % len(ports)], cmids=n < len(admin_ids) - 1)
             for n, id_ in enumerate(admin_ids)
         ]
-        for writer, admin_id in zip(self.admins, admin_ids, strict=True):
-            writer.admin_id = admin_id
+        for admin, admin_id in zip(self.admins, admin_ids, strict=True):
+            admin.admin_id = admin_id
         self.guests = [
             GuestWriter(self.ledger, f"guest{n}", group_id, ports[n % len(ports)], cmids=n < guests - 1)
             for n in range(guests)
         ]
+        for writer in self.writers:
+            writer.pause = pause
 
     @property
     def writers(self) -> list[Writer]:
