@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatproto.bus.notice import Follow, Notice
+from chatproto.bus.notice import Audience, Follow, Notice
 from chatproto.commands import render
 from chatproto.commands.announce import Announcer, notices
 from chatproto.commands.news import EVERY, News
@@ -14,18 +14,23 @@ from chatproto.domain.events import (
     Expelled,
     GroupChanged,
     GuestNoted,
+    MessageRecalled,
     MessageStored,
     ReadMoved,
     ServiceChanged,
+    Typed,
 )
 from chatproto.domain.model import (
+    EMPTY,
     ENDED,
     NEW,
     QUEUED,
     SERVING,
     Handover,
     Message,
+    Person,
     QueuePlace,
+    Role,
     Standing,
     admin_topic,
     group_topic,
@@ -33,7 +38,7 @@ from chatproto.domain.model import (
 )
 from chatproto.services.catchup import GroupView
 from chatproto.wire.codes import GIVEN_PUSHES
-from tests.commands.samples import ANN, BOB, GID, GROUP, TALK, conversation, message, pushes, read
+from tests.commands.samples import ANN, BOB, GID, GROUP, GUS, TALK, conversation, message, pushes, read
 
 ANN_S, BOB_S, GROUP_S, GUEST_S = admin_topic(ANN.id), admin_topic(BOB.id), group_topic(GROUP), guest_topic(GROUP, GID)
 
@@ -97,6 +102,72 @@ class Messages(Case):
                 self.assertEqual(place, (TALK, 41, 26, Follow.KEEP))
 
 
+class Recalls(Case):
+    def recalled(self, by: Person, admin_id: int | None = ANN.id) -> MessageRecalled:
+        return MessageRecalled(TALK, 41, admin_id, self.recall(by), 3, 4, "phone")
+
+    def recall(self, by: Person) -> Message:
+        return message(26, by, body=EMPTY, recalls=25)
+
+    def told2(self, event: Event) -> list[tuple[str, list[int]]]:
+        """As :meth:`told`; all of it is of part 2."""
+        for notice in notices(event):
+            self.assertEqual(set(notice.part2), {Audience.PART2})
+        return [(notice.topic, [number for number, _, _ in pushes(notice)]) for notice in notices(event)]
+
+    def test_of_guest(self) -> None:
+        """The guest's other tabs and who serves are told as of a message, but not clients of the given document."""
+        event = self.recalled(GUS)
+        self.assertEqual(self.told2(event), [(GUEST_S, [22398]), (ANN_S, [32399])])
+        info = read(render.message_info(self.recall(GUS)))
+        desk, tab = self.to(ANN_S, event), self.to(GUEST_S, event)
+        self.assertEqual(pushes(desk), [(32399, {"gid": GID, "message_info": info, "unread": 3}, Audience.PART2)])
+        self.assertEqual(pushes(tab), [(22398, {"message_info": info}, Audience.PART2)])
+        self.assertEqual((desk.but_not, tab.but_not), (None, "phone"))
+
+    def test_of_unserved_guest(self) -> None:
+        """While nobody serves, no admin is told."""
+        self.assertEqual(self.told2(self.recalled(GUS, None)), [(GUEST_S, [22398])])
+
+    def test_of_admin(self) -> None:
+        """The guest and the admin's other connections are told."""
+        for admin_id in (ANN.id, None):
+            event = self.recalled(ANN, admin_id)
+            self.assertEqual(self.told2(event), [(ANN_S, [32398]), (GUEST_S, [22399])])
+            info = read(render.message_info(self.recall(ANN)))
+            desk, guest = self.to(ANN_S, event), self.to(GUEST_S, event)
+            self.assertEqual(pushes(desk), [(32398, {"gid": GID, "message_info": info}, Audience.PART2)])
+            self.assertEqual(pushes(guest), [(22399, {"message_info": info, "unread": 4}, Audience.PART2)])
+            self.assertEqual((desk.but_not, guest.but_not), ("phone", None))
+
+    def test_of_a_colleague(self) -> None:
+        """Who serves the guest by now sees the colleague's message go."""
+        event = self.recalled(BOB)
+        self.assertEqual(self.told2(event), [(BOB_S, [32398]), (GUEST_S, [22399]), (ANN_S, [32398])])
+        self.assertIsNone(self.to(ANN_S, event).but_not)
+
+    def test_place(self) -> None:
+        """It has its place among the messages."""
+        for by in (GUS, ANN, BOB):
+            for notice in notices(self.recalled(by)):
+                place = (notice.conversation_id, notice.rev, notice.last_seq, notice.follow)
+                self.assertEqual(place, (TALK, 41, 26, Follow.KEEP))
+
+
+class Hints(Case):
+    def test_of_guest(self) -> None:
+        """That a guest types is for whoever follows the conversation, and says which it is."""
+        [notice] = notices(Typed(TALK, GROUP, GID, Role.GUEST, True))
+        self.assertEqual((notice.topic, notice.conversation_id, notice.follow), (GROUP_S, TALK, Follow.HINT))
+        self.assertEqual(pushes(notice), [(32397, {"gid": GID, "group_id": GROUP, "typing": True}, Audience.PART2)])
+
+    def test_of_admin(self) -> None:
+        """That the admin types is for the guest."""
+        [notice] = notices(Typed(TALK, GROUP, GID, Role.ADMIN, False))
+        self.assertEqual((notice.topic, notice.conversation_id, notice.follow), (GUEST_S, TALK, Follow.HINT))
+        self.assertEqual(pushes(notice), [(22397, {"typing": False}, Audience.PART2)])
+
+
 class ReadMarks(Case):
     event = ReadMoved(TALK, GROUP, GID, 41, ANN.id, 21, 22, 2, 1)
     unserved = ReadMoved(TALK, GROUP, GID, 41, None, 21, 22, 2, 1)
@@ -152,6 +223,20 @@ class Services(Case):
         [(_, state, _)] = pushes(guest)
         self.assertEqual(state["reason"], "transferred")
         self.assertNotIn("refund", str(state))
+
+    def test_with_a_recall(self) -> None:
+        """A guest who comes with a recall is shown to old clients without it, and told once to each."""
+        found = [message(23, body=EMPTY, recalled=True), message(24), message(25, body=EMPTY, recalls=23)]
+        handover = Handover(BOB.id, ANN.id, None, 99)
+        event = ServiceChanged(conversation(), Standing(SERVING, ANN, None), BOB.id, found, handover)
+        for topic, wanted in (
+            (BOB_S, [(32402, Audience.PART2, 3), (32402, Audience.GIVEN, 2), (32099, Audience.PART2, 0)]),
+            (ANN_S, [(32401, Audience.PART2, 3), (32401, Audience.GIVEN, 2)]),
+        ):
+            told = [(number, part2, len(data.get("recs", ()))) for number, data, part2 in pushes(self.to(topic, event))]
+            self.assertEqual(told, wanted)
+            forms = [data["recs"] for _, data, _ in pushes(self.to(topic, event)) if "recs" in data]
+            self.assertEqual(forms[1], {seq: info for seq, info in forms[0].items() if "recalls" not in info})
 
     def test_lost_to_another(self) -> None:
         """Whose guest the server gave to a colleague has the entry, but no 32402: nobody transferred."""

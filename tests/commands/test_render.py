@@ -5,7 +5,7 @@ from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.commands import render
-from chatproto.domain.model import ENDED, NEW, QUEUED, SERVING, Handover, QueuePlace, Standing
+from chatproto.domain.model import EMPTY, ENDED, NEW, QUEUED, SERVING, Handover, QueuePlace, Standing
 from chatproto.wire.codes import PUSH_GUEST_MESSAGE
 from chatproto.wire.frame import push, reply
 from tests.commands.samples import (
@@ -89,6 +89,22 @@ class Messages(SynchronousTestCase):
         found = read(render.recs([message(9), message(10, ANN)]))
         self.assertEqual({seq: info["seq"] for seq, info in found.items()}, {"9": 9, "10": 10})
         self.assertEqual(render.recs([]), {})
+
+    def test_recalled(self) -> None:
+        """What was recalled, and the recall, say so in one field more; no other message has it."""
+        usual = message(9, body=EMPTY)
+        gone, recall = read(render.recs([usual._replace(recalled=True), usual._replace(seq=10, recalls=9)])).values()
+        self.assertEqual(gone, {**read(render.message_info(usual)), "recalled": True})
+        self.assertEqual(recall, {**read(render.message_info(usual)), "seq": 10, "recalls": 9})
+
+    def test_recs_of_the_given_document(self) -> None:
+        """Its clients are shown no recall, but in its place the message that was recalled."""
+        found = [message(9, body=EMPTY, recalled=True), message(10, body=EMPTY, recalls=9), message(11)]
+        self.assertEqual(list(render.recs(found)), ["9", "10", "11"])
+        self.assertEqual(list(render.recs(found, 2)), ["9", "10", "11"])
+        self.assertEqual(list(render.recs(found, 1)), ["9", "11"])
+        handover = Handover(None, 7, None, 1234)
+        self.assertEqual(list(render.handed(handover, conversation(), found, 1)["recs"]), ["9", "11"])
 
 
 class Entries(SynchronousTestCase):

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.bus.local import LocalBus
-from chatproto.bus.notice import Follow, Missed, Notice
+from chatproto.bus.notice import Audience, Follow, Missed, Notice
 from chatproto.connection.hub import PATIENCE, Hub
 from chatproto.connection.state import ConnectionState, Phase
 from chatproto.domain.model import Known, Person, Principal, Role
@@ -197,6 +197,17 @@ class Topics(HubCase):
         self.assertEqual(self.told(new), ["32402", "32099"])
         self.tell(GUS.topic, "22099")
         self.assertEqual(self.told(gus), ["22099"])
+
+    def test_two_forms(self) -> None:
+        """What is told in two forms reaches each client in the one that it knows; all guests know part 2."""
+        _, old = self.come(ANN, v=1)
+        _, new = self.come(ANN, v=2)
+        _, gus = self.come(GUS, v=1)
+        for topic in (ANN.topic, GUS.topic):
+            self.tell(topic, "all", "new", "old", part2=(Audience.ALL, Audience.PART2, Audience.GIVEN))
+        self.assertEqual(self.told(old), ["all", "old"])
+        self.assertEqual(self.told(new), ["all", "new"])
+        self.assertEqual(self.told(gus), ["all", "new"])
 
     def test_silent(self) -> None:
         """After the token expired, to the moment, no push goes out; nor while closing."""
@@ -525,6 +536,97 @@ class Following(HubCase):
         self.tell(ANN.topic, conversation_id=TALK, rev=11)
         self.talk(12)
         self.assertEqual(self.told(self.link), ["10", "12"])
+
+
+class Hints(HubCase):
+    """What may be lost: that somebody types."""
+
+    def hint(self, topic: str = "group:3", word: str = "hint") -> None:
+        self.tell(topic, word, conversation_id=TALK, follow=Follow.HINT)
+
+    def test_who_follows(self) -> None:
+        """Of all admins of the group only who serves is told, on every connection; and the guest on every tab."""
+        follows = {TALK: Known(4, 4)}
+        (_, phone), (_, desk) = self.come(ANN, follows, ix="phone"), self.come(ANN, follows, ix="desk")
+        (_, bob), (_, gus) = self.come(BOB, {TALK + 1: Known(4, 4)}), self.come(GUS, follows)
+        self.hint()
+        self.assertEqual([self.told(link) for link in (phone, desk, bob, gus)], [["hint"], ["hint"], [], []])
+        self.hint(GUS.topic)
+        self.assertEqual([self.told(link) for link in (phone, desk, bob, gus)], [[], [], [], ["hint"]])
+
+    def test_who_lost(self) -> None:
+        """From the moment that the guest goes to a colleague, the colleague is told and nobody else."""
+        _, ann = self.come(ANN, {TALK: Known(4, 4)})
+        _, bob = self.come(BOB)
+        self.talk(5, follow=Follow.END)
+        self.talk(5, BOB.topic, follow=Follow.BEGIN)
+        self.hint()
+        self.assertEqual((self.told(ann), self.told(bob)), (["5"], ["5", "hint"]))
+
+    def test_no_step(self) -> None:
+        """A hint moves no rev: what comes next is next, and nothing is read from the database."""
+        _, link = self.come(ANN, {TALK: Known(4, 4)})
+        self.hint()
+        self.talk(5)
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.told(link), ["hint", "5"])
+        self.assertEqual(self.database.asked, [])
+
+    def test_given_only(self) -> None:
+        """A client of the given document is told nothing of it."""
+        _, old = self.come(ANN, {TALK: Known(4, 4)}, v=1)
+        self.hint()
+        self.assertEqual(self.told(old), [])
+
+    def test_something_waits(self) -> None:
+        """Where anything else waits for the peer, the hint is lost, and does not come later."""
+        connection, link = self.come(ANN, {TALK: Known(4, 4)})
+        link.unsent = 1
+        self.hint()
+        link.unsent = 0
+        slow, done = connection.owe(), connection.owe()
+        connection.answer(done, b"done")
+        self.hint()
+        connection.answer(slow, b"slow")
+        link.frames.clear()
+        self.hint(word="free again")
+        self.assertEqual(self.told(link), ["free again"])
+
+    def test_news_waits(self) -> None:
+        """News that waits for what precedes it comes first, too."""
+        _, link = self.come(ANN, {TALK: Known(4, 4)})
+        self.talk(6)
+        self.hint()
+        self.talk(5)
+        self.assertEqual(self.told(link), ["5", "6"])
+        self.hint()
+        self.assertEqual(self.told(link), ["hint"])
+
+    def test_logging_in(self) -> None:
+        """A login that is under way holds no hint."""
+        connection, link = connect()
+        self.successResultOf(Deferred.fromCoroutine(self.hub.join(connection, ANN)))
+        self.become(connection, ANN)
+        self.hint()
+        self.hub.release(connection, {TALK: Known(4, 4)})
+        self.assertEqual(self.told(link), [])
+
+    def test_expired(self) -> None:
+        """Whose token has expired is told no hint either."""
+        _, link = self.come(replace(ANN, expires_at=int(self.wall)), {TALK: Known(4, 4)})
+        self.hint()
+        self.assertEqual(self.told(link), [])
+
+    def test_follows(self) -> None:
+        """It is known whom an admin serves, whichever connection asks, until the guest or the admin has gone."""
+        self.assertFalse(self.hub.follows(ANN.topic, TALK))
+        self.come(ANN, ix="phone")
+        desk, _ = self.come(ANN, {TALK: Known(4, 4)}, ix="desk")
+        self.assertTrue(self.hub.follows(ANN.topic, TALK))
+        self.assertFalse(self.hub.follows(ANN.topic, TALK + 1))
+        self.assertFalse(self.hub.follows(BOB.topic, TALK))
+        self.hub.leave(desk)
+        self.assertFalse(self.hub.follows(ANN.topic, TALK))
 
 
 class Comparing(HubCase):

@@ -13,10 +13,7 @@ class MemoryLink:
     def __init__(self) -> None:
         self.frames: list[tuple[bytes, bool]] = []
         self.closed: list[tuple[int, str]] = []
-
-    @property
-    def unsent(self) -> int:
-        return 0
+        self.unsent = 0
 
     @property
     def congested(self) -> bool:
@@ -53,6 +50,20 @@ class Order(SynchronousTestCase):
         connection.answer(first, b"1")
         self.assertEqual(link.frames, [(b"1", False), (b"2", False), (b"3", False)])
         self.assertFalse(connection.out)
+
+    def test_unsent(self) -> None:
+        """Something waits while the peer has not taken all, or a reply is ready behind one that is not."""
+        connection, link = connect()
+        self.assertFalse(connection.unsent)
+        link.unsent = 1
+        self.assertTrue(connection.unsent)
+        link.unsent = 0
+        slow, done = connection.owe(), connection.owe()
+        self.assertFalse(connection.unsent)
+        connection.answer(done, b"done")
+        self.assertTrue(connection.unsent)
+        connection.answer(slow, b"slow")
+        self.assertFalse(connection.unsent)
 
     def test_push_alone(self) -> None:
         """News that no owed reply concerns comes at once, before and while commands are under way."""
