@@ -5,8 +5,8 @@ browser keeps them for ever, and never mixes those of two versions. Imports betw
 
 The build (setup.py) packs each script and style sheet that a page names, with all that it imports, into one small file
 beside it, ``NAME.min.js``, whose first line says which sources it was made of. Where these are no longer the ones that
-are here, as while somebody works on them, the sources are served as they are. The build imports this module, so it needs
-nothing but Python.
+are here, as while somebody works on them, the sources are served as they are. The build imports this module, so it
+needs nothing but Python.
 """
 
 from __future__ import annotations

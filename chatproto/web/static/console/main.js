@@ -1,0 +1,51 @@
+// The console: sign in, then the desk.
+
+import { html, render, useEffect, useState } from '../vendor/ui.js';
+import { I18n } from '../shared/i18n.js';
+import { Desk } from './desk.js';
+import { News } from './news.js';
+import { Login } from './login.js';
+import { Room } from './room.js';
+import { keepToken, tokenAtStart } from './session.js';
+import { CATALOGUES } from './words.js';
+
+const i18n = new I18n(CATALOGUES, 'chatproto.console.locale');
+
+const SIGNED_OUT = { '-31003': 'banned', '-31004': 'banned' };
+
+function App({ token: first }) {
+  const [token, setToken] = useState(first);
+  const [trouble, setTrouble] = useState('');
+  const [desk, setDesk] = useState(null);
+
+  useEffect(() => {
+    if (!token) return undefined;
+    const made = new Desk(token, {
+      token: keepToken,
+      news: (what, entry, message) => news.tell(what, entry, message),
+      closed: (by, code) => {
+        keepToken(null);
+        setTrouble(by === 'left' ? '' : (SIGNED_OUT[code] ?? by));
+        setDesk(null);
+        setToken(null);
+      },
+    });
+    const news = new News(made, i18n);
+    setDesk(made);
+    return () => news.stop();
+  }, [token]);
+
+  useEffect(() => {
+    document.title = desk ? document.title : i18n.t('title');
+  }, [desk, i18n.locale.value]);
+
+  if (!token) {
+    return html`<${Login} i18n=${i18n} trouble=${trouble} onToken=${(fresh) => {
+      keepToken(fresh);
+      setToken(fresh);
+    }} />`;
+  }
+  return desk && html`<${Room} desk=${desk} i18n=${i18n} />`;
+}
+
+render(html`<${App} token=${tokenAtStart()} />`, document.getElementById('app'));

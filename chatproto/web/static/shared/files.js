@@ -33,8 +33,10 @@ export function upload(file, { token, name = file.name ?? '', progress = () => {
       else reject(new ChatError(-request.status, answer));
     };
     request.onerror = request.onabort = () => reject(new ChatError(0));
-    request.open('POST', `/files?name=${encodeURIComponent(name)}`);
+    request.open('POST', '/files');
     request.setRequestHeader('Authorization', `Bearer ${token}`);
+    // Letters other than ASCII have no place in header fields; a lone surrogate in none at all.
+    request.setRequestHeader('X-File-Name', encodeURIComponent(name.toWellFormed?.() ?? name));
     request.setRequestHeader('Content-Type', file.type || 'application/octet-stream');
     request.send(file);
   });

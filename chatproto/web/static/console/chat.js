@@ -1,0 +1,150 @@
+// One conversation: head, messages, composer.
+
+import { html, useEffect, useMemo, useState } from '../vendor/ui.js';
+import { Composer } from '../shared/composer.js';
+import { ORDER, PRODUCT } from '../shared/files.js';
+import { Icon } from '../shared/icons.js';
+import { Log } from '../shared/log.js';
+import { CardForm, EndQuestion, Transfer } from './dialogs.js';
+import { Avatar, explain, nameOf, say } from './parts.js';
+
+const RECALL_WITHIN = 120_000;
+
+export function Chat({ gid, desk, i18n, onBack, onDetails }) {
+  const { t } = i18n;
+  const [dialog, setDialog] = useState(null);
+  const [over, setOver] = useState(0);
+  const entry = desk.guests.value.get(gid);
+  const thread = desk.thread(gid);
+  const messages = thread.messages.value;
+  const notes = desk.notes.value.get(gid);
+  const outbox = desk.outbox.entries.value;
+  const uploads = desk.uploads.value;
+  const name = nameOf(entry, i18n);
+  const mineNow = entry.state === 'serving' && entry.admin_id === desk.me;
+  const others = entry.state === 'away' || (entry.state === 'serving' && !mineNow);
+  const locale = i18n.locale.value;
+
+  const shown = useMemo(() => withNotes(messages, notes, desk.admins.peek(), i18n), [messages, notes, locale]);
+  const pending = useMemo(
+    () => [
+      ...outbox.filter(({ to }) => to === gid).map((one) => (one.state === 'failed' ? { ...one, why: why(one.code, i18n) } : one)),
+      ...uploads.filter(({ to }) => to === gid).map((one) => (one.state === 'failed' ? { ...one, why: whyUpload(one.code, i18n) } : one)),
+    ],
+    [outbox, uploads, gid, locale],
+  );
+  const mine = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id === desk.me, [desk]);
+  const who = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id !== desk.me && sender.name, [desk]);
+  const actions = useMemo(() => (message) => {
+    if (!mine(message) || message.recalled || message.seq === undefined || Date.now() - message.created_at > RECALL_WITHIN) return null;
+    return html`<button type="button" class="tool recall" aria-label=${t('recall')} title=${t('recall')} onClick=${() => recall(message.seq)}><${Icon} name="redo" /></button>`;
+  }, [desk, gid, locale]);
+
+  function recall(seq) {
+    desk.recall(gid, seq).catch((error) => (error.code === -32314 ? say(t('tooLate')) : explain(error, i18n)));
+  }
+  const act = (promise) => promise.catch((error) => explain(error, i18n));
+  const close = () => setDialog(null);
+
+  useEffect(() => {
+    const press = (event) => {
+      if (event.key === 'Escape' && !event.defaultPrevented && !document.querySelector('dialog[open]')) onBack();
+    };
+    addEventListener('keydown', press);
+    return () => removeEventListener('keydown', press);
+  });
+
+  const files = (list) => list.forEach((file) => void desk.sendFile(gid, file));
+  const drop = {
+    onDragEnter: () => setOver((count) => count + 1),
+    onDragLeave: () => setOver((count) => Math.max(0, count - 1)),
+    onDragOver: (event) => event.preventDefault(),
+    onDrop: (event) => {
+      setOver(0);
+      if (event.defaultPrevented) return;
+      event.preventDefault();
+      if (!others) files([...(event.dataTransfer?.files ?? [])]);
+    },
+  };
+
+  return html`<main class="chat" ...${drop}>
+    <header class="chat-head">
+      <button type="button" class="tool back" aria-label=${t('back')} onClick=${onBack}><${Icon} name="back" /></button>
+      <${Avatar} name=${name} url=${entry.avatar} id=${gid} online=${entry.online} />
+      <div class="chat-title">
+        <h2><bdi>${name}</bdi></h2>
+        <p class="quiet">${t(entry.online ? 'onLine' : 'offLine')}</p>
+      </div>
+      ${mineNow && html`
+        <button type="button" class="button small" onClick=${() => setDialog('transfer')}><${Icon} name="people" /><span>${t('transfer')}</span></button>
+        <button type="button" class="button small" onClick=${() => setDialog('end')}><${Icon} name="check" /><span>${t('end')}</span></button>`}
+      <button type="button" class="tool info" aria-label=${t('details')} title=${t('details')} onClick=${onDetails}><${Icon} name="info" /></button>
+    </header>
+    <${Log} i18n=${i18n} messages=${shown} pending=${pending} mine=${mine} readSeq=${entry.guest_read_seq}
+      older=${thread.older.value && desk.ready} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}
+      onSeen=${(seq) => desk.seen(gid, seq)} who=${who} actions=${actions}
+      onRetry=${(one) => (one.again ? one.again() : desk.outbox.retry(one.cmid))}
+      onDiscard=${(one) => (one.again ? desk.dropUpload(one.cmid) : desk.outbox.discard(one.cmid))}
+      ending=${desk.typing.value.has(gid) && html`<p class="typing" role="status"><span class="unseen">${t('typing', { name })}</span><i></i><i></i><i></i></p>`} />
+    <footer class="chat-foot">
+      ${entry.state === 'queued' && html`<div class="hint"><p>${t('waitsHere')}</p>
+        <button type="button" class="button strong small" onClick=${() => act(desk.take(gid))}>${t('take')}</button></div>`}
+      ${entry.state === 'ended' && html`<div class="hint"><p>${t('endedHere')}</p></div>`}
+      ${others && html`<div class="hint"><p>${otherServes(entry, desk, i18n)}</p></div>`}
+      <${Composer} i18n=${i18n} draft=${desk.drafts.value.get(gid) ?? ''} disabled=${others} onDraft=${(text) => desk.draft(gid, text)}
+        onSend=${(text) => {
+          desk.send(gid, text);
+          desk.draft(gid, '');
+        }}
+        onFiles=${files} onTyping=${(typing) => desk.tellTyping(gid, typing)} onTrouble=${say}
+        onVoice=${(blob, duration_ms) => void desk.sendFile(gid, blob, { voice: true, duration_ms, name: t('kind2') })}>
+        <button type="button" class="tool card-tool" disabled=${others} aria-label=${t('productCard')} title=${t('productCard')} onClick=${() => setDialog('product')}><${Icon} name="tag" /></button>
+        <button type="button" class="tool card-tool" disabled=${others} aria-label=${t('orderCard')} title=${t('orderCard')} onClick=${() => setDialog('order')}><${Icon} name="box" /></button>
+      <//>
+    </footer>
+    ${over > 0 && !others && html`<div class="drop" aria-hidden="true"><p>${t('file')}</p></div>`}
+    ${dialog === 'transfer' && html`<${Transfer} desk=${desk} entry=${entry} i18n=${i18n} onClose=${close} onDone=${() => {
+      close();
+      onBack();
+    }} />`}
+    ${dialog === 'end' && html`<${EndQuestion} name=${name} i18n=${i18n} onClose=${close} onEnd=${() => {
+      close();
+      act(desk.end(gid));
+    }} />`}
+    ${(dialog === 'product' || dialog === 'order') && html`<${CardForm} kind=${dialog === 'product' ? PRODUCT : ORDER} i18n=${i18n} onClose=${close}
+      onSend=${(kind, card) => {
+        close();
+        desk.send(gid, card, kind);
+      }} />`}
+  </main>`;
+}
+
+function otherServes(entry, desk, i18n) {
+  const name = desk.admins.value[entry.admin_id]?.name;
+  return name ? i18n.t('otherServes', { name }) : i18n.t('somebodyServes');
+}
+
+function why(code, i18n) {
+  const key = `e${code}`;
+  const own = i18n.t(key);
+  return own === key ? i18n.t('notSent') : own;
+}
+
+const UPLOAD = { '-413': 'tooLarge', '-415': 'badType', '-429': 'quota', '-507': 'quota' };
+
+const whyUpload = (code, i18n) => i18n.t(UPLOAD[code] ?? 'uploadFailed');
+
+/** Messages and what else happened, in the order of time. */
+function withNotes(messages, notes, admins, i18n) {
+  if (!notes?.length) return messages;
+  const lines = notes.map(({ key, at, from_aix, note }) => {
+    const name = admins[from_aix]?.name ?? String(from_aix);
+    return { key, created_at: at, at, note: i18n.t(note ? 'fromColleagueNote' : 'fromColleague', { name, note }) };
+  });
+  const all = [...messages];
+  for (const line of lines) {
+    const at = all.findIndex((one) => one.created_at > line.at);
+    all.splice(at < 0 ? all.length : at, 0, line);
+  }
+  return all;
+}

@@ -1,0 +1,71 @@
+// Small things that several parts of the console use.
+
+import { html, signal, useEffect, useRef, useState } from '../vendor/ui.js';
+import { Icon } from '../shared/icons.js';
+import { pictureUrl } from '../shared/kinds.js';
+
+const NAMES = { 'zh-CN': '中文', en: 'English' };
+
+export function LanguageChoice({ i18n }) {
+  return html`<label class="language"><span class="unseen">${i18n.t('language')}</span><${Icon} name="globe" />
+    <select value=${i18n.locale.value} onChange=${(event) => i18n.choose(event.target.value)}>
+      ${Object.entries(NAMES).map(([locale, name]) => html`<option value=${locale} lang=${locale} selected=${locale === i18n.locale.value}>${name}</option>`)}
+    </select>
+  </label>`;
+}
+
+/** What somebody is called. */
+export const nameOf = (entry, i18n) => entry?.name || i18n.t('guestNumber', { id: String(entry?.gid ?? '') });
+
+/** A picture, or the first letter on a colour of its own; a dot where somebody is on line. */
+export function Avatar({ name, url, id = 0, online = false }) {
+  const [broken, setBroken] = useState(false);
+  const shown = pictureUrl(url);
+  return html`<span class=${`avatar tone${Math.abs(Number(id)) % 6}`} aria-hidden="true">
+    ${shown && !broken ? html`<img src=${shown} alt="" width="40" height="40" onError=${() => setBroken(true)} />` : firstLetter(name)}
+    ${online && html`<i class="online"></i>`}
+  </span>`;
+}
+
+const firstLetter = (name) => ([...String(name).trim()][0] ?? '?').toUpperCase();
+
+/** A dialog of its own over the page; Escape closes it, and the focus goes back. */
+export function Dialog({ title, onClose, children, label, i18n }) {
+  const dialog = useRef(null);
+  useEffect(() => {
+    const before = document.activeElement;
+    dialog.current.showModal();
+    return () => before?.focus?.();
+  }, []);
+  return html`<dialog ref=${dialog} class="dialog" aria-label=${label ?? title} onClose=${onClose}
+    onClick=${(event) => event.target === dialog.current && onClose()}>
+    <div class="dialog-inner">
+      <header><h2>${title}</h2>
+        <button type="button" class="tool" aria-label=${i18n.t('close')} onClick=${onClose}><${Icon} name="close" /></button>
+      </header>
+      ${children}
+    </div>
+  </dialog>`;
+}
+
+/** A line that shows for a while. */
+export const toast = signal(null);
+let timer = 0;
+
+export function say(text) {
+  clearTimeout(timer);
+  toast.value = text;
+  timer = setTimeout(() => (toast.value = null), 5_000);
+}
+
+/** What went wrong, in words. */
+export function explain(error, i18n) {
+  if (error.code === undefined) throw error;
+  const key = `e${error.code}`;
+  const own = i18n.t(key);
+  say(own !== key ? own : i18n.t('failed'));
+}
+
+/** The time, for what counts up on the screen. */
+export const now = signal(Date.now());
+setInterval(() => (now.value = Date.now()), 5_000);
