@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import psycopg2
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench.growth import blocks, fill
 from bench.people import People
-from bench.plans import Plan, of_conversation, parse
+from bench.plans import DESK, Explaining, Plan, done, of_conversation, parse
+from chatproto.storage.history import desk_list, desk_page
 from tests.database import DatabaseTestCase, execute
+
+# A hundred admins in ten groups have served 400 guests each.
+_ENDED = """
+INSERT INTO guest (id, external_id) SELECT i, 'former-' || i FROM generate_series(1001, 41000) i;
+INSERT INTO conversation (group_id, guest_id, state, last_admin_id, last_served_by, ended_at, last_message_at)
+    SELECT a.group_id, i, 'ended', a.id, a.id, 1731400000000 + i, 1731400000000 + i
+    FROM generate_series(1001, 41000) i JOIN admin a ON a.id = i % 100 + 1;
+"""
 
 LONG = 30_000
 """Messages: several hundred blocks of each index, and over a thousand of the table."""
@@ -36,6 +49,41 @@ class LongConversationTests(DatabaseTestCase):
             nodes = [node for plan in found[name] for node in plan.nodes]
             self.assertTrue(any(node == "Index Scan on message" for node in nodes), (name, nodes))
             self.assertFalse({"Seq Scan on message", "Bitmap Heap Scan on message"} & set(nodes), (name, nodes))
+
+
+class ListTests(DatabaseTestCase):
+    """The list of an admin who has served very many guests."""
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        await deferToThread(People(100, 100).insert, self.dsn)
+        execute(self.dsn, _ENDED)
+        execute(self.dsn, "VACUUM ANALYZE")
+
+    def explained(self, work: Callable[[Explaining], Coroutine[Any, Any, Any]]) -> tuple[int, Sequence[str]]:
+        """Blocks and steps of the statement that chooses the conversations."""
+        connection = psycopg2.connect(self.dsn)
+        try:
+            reader = Explaining(connection)
+            found, more = done(work(reader))
+            self.assertEqual((len(found), more), (DESK, True))
+            return reader.plans[0].blocks, reader.plans[0].nodes
+        finally:
+            connection.close()
+
+    async def test_list(self) -> None:
+        """At a login the latest ended conversations are read, not all that there ever were."""
+        blocks, nodes = await deferToThread(self.explained, lambda reader: desk_list(reader, 1, 1, limit=DESK))
+        self.assertLess(blocks, 40, nodes)
+        self.assertNotIn("Sort", nodes)
+
+    async def test_page(self) -> None:
+        """The first page of them neither."""
+        blocks, nodes = await deferToThread(
+            self.explained, lambda reader: desk_page(reader, 1, 1, "ended", 1, limit=DESK)
+        )
+        self.assertLess(blocks, 40, nodes)
+        self.assertNotIn("Sort", nodes)
 
 
 class ParseTests(SynchronousTestCase):
