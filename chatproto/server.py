@@ -26,7 +26,7 @@ from chatproto.connection.hub import Hub
 from chatproto.connection.lag import Lag
 from chatproto.connection.protocol import ChatFactory
 from chatproto.connection.rate import Newcomers, Rate
-from chatproto.demo import Demo, seed_demo
+from chatproto.demo import Demo, new_password, seed_demo
 from chatproto.domain.events import GroupChanged
 from chatproto.domain.tokens import load_keyring
 from chatproto.embedded import EmbeddedPostgres
@@ -108,6 +108,7 @@ class ChatServer:
         self.ports: list[Any] = []
         self.dsn = ""
         self.demo: Demo | None = None
+        self.demo_password = ""
 
     # Start.
 
@@ -151,7 +152,9 @@ class ChatServer:
         self.lag.start()
         self._undo += [self.heartbeat.stop, self._stop_looking]
         if config.demo:
-            self.demo = await seed_demo(Operator(self.pool, self.assignment))
+            operator = Operator(self.pool, self.assignment)
+            self.demo = await seed_demo(operator)
+            self.demo_password = await new_password(operator, self.demo)
         await self._listen()
 
     async def _start_postgres(self) -> str:

@@ -117,11 +117,12 @@ class ChatService(Service):
         alice, bob = (keyring.issue({"admin_id": admin_id}, DEMO_TTL, now) for admin_id in demo.admin_ids)
         guest = keyring.issue({"sub": "demo-guest", "name": "Gina"}, DEMO_TTL, now)
         host = self._server.ports[0].getHost()
+        port = getattr(host, "port", host)
         login = {"api_key": codes.ADMIN_LOGIN, "call_type": codes.CALL_ADMIN}
         lines = [
             "",
-            f"Connect to ws://localhost:{getattr(host, 'port', host)}/ "
-            f"(python -m websockets ws://localhost:{getattr(host, 'port', host)}/), and paste one line:",
+            f"Without a browser: connect to ws://localhost:{port}/ "
+            f"(python -m websockets ws://localhost:{port}/), and paste one line:",
             "",
             f"Alice, who serves group {demo.group_id}:",
             json.dumps({**login, "token": alice}),
@@ -141,6 +142,12 @@ class ChatService(Service):
             "",
             "then, as Gina, for a first conversation:",
             json.dumps({"api_key": codes.GUEST_SEND, "msg": "Hello, is anybody there?"}),
+            "",
+            "In a browser:",
+            "",
+            f"  agents     http://localhost:{port}/console/",
+            f"             name Alice (or Bob), password {self._server.demo_password}",
+            f"  customers  http://localhost:{port}/demo/?group={demo.group_id}",
             "",
         ]
         print("\n".join(lines), file=sys.__stdout__, flush=True)

@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str] | None] = {
     "commands": {"wire", "domain", "services", "bus", "errors", "clock"},
     "connection": {"commands", "wire", "domain", "bus", "errors", "clock"},
     "web": {"connection", "services", "files", "errors", "config"},
-    "demo": {"services"},
+    "demo": {"domain", "services"},
     "server": EVERYTHING,
     "tap": EVERYTHING,
     "workers": EVERYTHING,
