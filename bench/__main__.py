@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -20,6 +21,8 @@ from bench.build import load_generator
 from bench.errors import BenchError
 from bench.growth import QUICK as QUICK_GROWTH
 from bench.growth import Growth, GrowthSizes
+from bench.hostile import QUICK as QUICK_HOSTILE
+from bench.hostile import Hostile, HostileSizes
 from bench.machine import describe
 from bench.people import PER_ADDRESS
 from bench.postgres import ROOT, Cluster
@@ -27,12 +30,16 @@ from bench.report import Run, document, markdown, number, read_document, replace
 from bench.results import Measurement, Results
 from bench.scenarios import QUICK, SCENARIOS, Scenarios, Sizes
 from bench.servers import LIFTED
+from bench.soak import QUICK as QUICK_SOAK
+from bench.soak import Soak, SoakSizes
 from bench.stage import Found, Stage, Step
 from bench.targets import targets
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 IMAGES = ROOT / "docs" / "images"
 GROWTH = "growth"
+ALONE = frozenset(("soak", "hostile"))
+"""What runs only when it is asked for, and in one round where nothing else is said."""
 MOST_OF_AN_ERROR = 500
 
 NOTES = (
@@ -56,8 +63,10 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default=",".join(SCENARIOS),
-        help=f"of %(default)s; or of {','.join(AXES)}, which {GROWTH!r} stands for [the first of these lists]",
+        help=f"of %(default)s; or of {','.join(AXES)}, which {GROWTH!r} stands for; or of {','.join(sorted(ALONE))}"
+        " [the first of these lists]",
     )
+    parser.add_argument("--minutes", type=float, default=None, help="of the soak [30; --quick: 3]")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "build" / "bench", help="where results and plots go [build/bench]"
     )
@@ -72,11 +81,13 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     names = set(chosen.only.split(","))
     if GROWTH in names:
         names = names - {GROWTH} | set(AXES)
-    unknown = sorted(names - set(SCENARIOS) - set(AXES))
+    unknown = sorted(names - set(SCENARIOS) - set(AXES) - ALONE)
     if unknown:
-        parser.error(f"--only: {unknown[0]!r} is none of {', '.join((*SCENARIOS, GROWTH, *AXES))}")
+        parser.error(f"--only: {unknown[0]!r} is none of {', '.join((*SCENARIOS, GROWTH, *AXES, *sorted(ALONE)))}")
     if chosen.rounds is not None and chosen.rounds < 1:
         parser.error("--rounds: at least 1")
+    if chosen.minutes is not None and not 1 <= chosen.minutes <= 1440:
+        parser.error("--minutes: from 1 to 1440")
     chosen.only = names
     return chosen
 
@@ -100,7 +111,7 @@ class Progress:
             print(f"\r\033[K{self._line} …", end="", file=sys.stderr, flush=True)
 
     def ends(self, measurement: Measurement) -> None:
-        shown = ("rate", "push_p99", "ratio", "kib", "back_100")
+        shown = ("rate", "push_p99", "ratio", "kib", "back_100", "p99_ratio", "rss_last")
         told = [f"{name} {number(measurement.metrics[name])}" for name in shown if name in measurement.metrics]
         start = "\r\033[K" if self._live else ""
         print(f"{start}{self._line}: {', '.join([*told, *measurement.flaws])}", file=sys.stderr, flush=True)
@@ -133,7 +144,7 @@ def run(chosen: argparse.Namespace) -> tuple[Run, Results]:
     :raises BenchError: nothing can be measured.
     """
     sizes, growth = (QUICK, QUICK_GROWTH) if chosen.quick else (Sizes(), GrowthSizes())
-    rounds = chosen.rounds or (1 if chosen.quick else 3)
+    rounds = chosen.rounds or (1 if chosen.quick or chosen.only <= ALONE else 3)
     # For the servers and the load generator, which inherit it: 10,000 connections are as many files.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -151,6 +162,7 @@ def run(chosen: argparse.Namespace) -> tuple[Run, Results]:
             comparison = {SCENARIOS[name] for name in chosen.only if name in SCENARIOS}
             steps = [step for step in Scenarios(stage, sizes).steps() if step.key.scenario in comparison]
             steps += Growth(stage, growth).steps(chosen.only)
+            steps += alone(chosen, stage)
             described = Run(title, rounds, machine, NOTES)
             results = measure(steps, rounds, lambda results: keep(chosen, described, results))
         finally:
@@ -158,6 +170,18 @@ def run(chosen: argparse.Namespace) -> tuple[Run, Results]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return described, results
+
+
+def alone(chosen: argparse.Namespace, stage: Stage) -> Sequence[Step]:
+    """The steps of what runs only when it is asked for."""
+    soak, hostile = (QUICK_SOAK, QUICK_HOSTILE) if chosen.quick else (SoakSizes(), HostileSizes())
+    steps: list[Step] = []
+    if "hostile" in chosen.only:
+        steps += Hostile(stage, hostile).steps()
+    if "soak" in chosen.only:
+        soak = replace(soak, minutes=chosen.minutes or soak.minutes)
+        steps += Soak(stage, soak, chosen.out).steps()
+    return steps
 
 
 def keep(chosen: argparse.Namespace, described: Run, results: Results) -> str:

@@ -60,16 +60,17 @@ class Inbox:
 
     :ivar texts: the payloads of text frames that nobody has taken yet, if *keeps*.
     :ivar ended: a close frame came.
+    :ivar closing: a close frame was sent.
     """
 
     def __init__(self, keeps: bool = False) -> None:
         self.keeps = keeps
         self.texts: list[bytes] = []
-        self.ended = False
+        self.ended = self.closing = False
         self._data = b""
 
     def take(self, data: bytes) -> bytes:
-        """:returns: what has to be answered: pongs."""
+        """:returns: what has to be answered: pings, and the close frame."""
         self._data += data
         answers, at = b"", 0
         while (found := self._next(at)) is not None:
@@ -78,6 +79,9 @@ class Inbox:
                 answers += frame(payload, _PONG)
             elif opcode == _CLOSE:
                 self.ended = True
+                if not self.closing:
+                    self.closing = True
+                    answers += frame(payload[:2], _CLOSE)
             elif opcode == _TEXT and self.keeps:
                 self.texts.append(payload)
         self._data = self._data[at:]
@@ -166,6 +170,7 @@ class Peer:
 
     def close_in_order(self) -> None:
         """A close frame, as a browser sends it when its page goes; the server ends the connection."""
+        self.inbox.closing = True
         self.socket.send(frame(struct.pack("!H", 1001), _CLOSE))
 
     def reset(self) -> None:
