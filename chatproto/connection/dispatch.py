@@ -32,6 +32,10 @@ RETRY_AFTER_MS = 1000
 """What a server that is shutting down asks clients to wait for."""
 
 
+LATE_EVERY = 60.0
+"""Seconds from one line of the log to the next that says of a connection that its commands take too long."""
+
+
 class Dispatch:
     """Implements :class:`~chatproto.connection.state.Reception`.
 
@@ -309,13 +313,28 @@ class Dispatch:
 
     def _too_late(self, work: Work) -> None:
         """The time of a command is over, whether it has started or not."""
-        trace_id = secrets.token_hex(8)
-        log.error("{trace_id}: {api_key} took too long", trace_id=trace_id, api_key=work.frame.api_key)
-        data = {"trace_id": trace_id}
+        data = {"trace_id": self._tell_late(work)}
         if work.started and not work.command.reads:
             data["outcome"] = "unknown"
         error = errors.Internal(**data)
         self._send(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
+
+    def _tell_late(self, work: Work) -> str:
+        """Log it, once a minute for each connection: a peer that does not read makes many of its own commands late.
+
+        :returns: the id that the newest line of this connection has.
+        """
+        connection, now = work.connection, self._clock.seconds()
+        if connection.late is None or now >= connection.late[1] + LATE_EVERY:
+            connection.late = (secrets.token_hex(8), now)
+            log.error(
+                "{trace_id}: {api_key} of connection {ix} of {who} took too long",
+                trace_id=connection.late[0],
+                api_key=work.frame.api_key,
+                ix=connection.ix,
+                who=connection.who,
+            )
+        return connection.late[0]
 
     # The rest of the process.
 

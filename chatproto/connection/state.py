@@ -78,6 +78,7 @@ class ConnectionState:
     :ivar knows: the conversations that it follows; *left* holds the last rev of those it follows no longer.
     :ivar held: news that came while a login was under way; None outside of one.
     :ivar early: news that came before what precedes it, by conversation.
+    :ivar late: the id under which the log says that commands took too long, and when it did; None if none has.
     :ivar received: frames so far; *sent* counts those that were sent.
     """
 
@@ -103,6 +104,7 @@ class ConnectionState:
         "left",
         "held",
         "early",
+        "late",
         "received",
         "sent",
     )
@@ -129,6 +131,7 @@ class ConnectionState:
         self.left: dict[int, int] | None = None
         self.held: list[Notice] | None = None
         self.early: dict[int, list[Notice]] | None = None
+        self.late: tuple[str, float] | None = None
         self.received = 0
         self.sent = 0
 

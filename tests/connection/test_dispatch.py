@@ -19,7 +19,7 @@ from chatproto import errors
 from chatproto.bus.local import LocalBus
 from chatproto.bus.notice import Missed, Notice
 from chatproto.commands.table import Answer, Call, Command, Login, Services
-from chatproto.connection.dispatch import Dispatch
+from chatproto.connection.dispatch import LATE_EVERY, Dispatch
 from chatproto.connection.hub import Hub
 from chatproto.connection.rate import Rate
 from chatproto.connection.state import ConnectionState, Phase
@@ -621,6 +621,29 @@ class TimeTests(DispatchCase):
         self.assertEqual((frame["code"], frame["request_id"], frame["data"]["outcome"]), (-9995, 1, "unknown"))
         self.assertEqual(set(frame["data"]), {"trace_id", "outcome"})
         self.assertIn(frame["data"]["trace_id"], [event.get("trace_id") for event in self.logged])
+
+    def late_lines(self) -> list[str]:
+        """The ids of the log's lines that tell of commands that took too long."""
+        return [event["trace_id"] for event in self.logged if "took too long" in str(event.get("log_format"))]
+
+    def test_many_late_ones(self) -> None:
+        """A peer that lets fifty commands be late fills no log: one line a minute, whose id all of its replies have."""
+        client, other = self.guest(), self.guest()
+        client.link.congested = True
+        for n in range(50):
+            client.ask(SEND, n=n)
+        other.ask(START)
+        self.clock.advance(5)
+        told = {frame["data"]["trace_id"] for frame in client.frames()}
+        self.assertEqual(len(told), 1)
+        self.assertEqual(sorted(self.late_lines()), sorted(told | {other.one()["data"]["trace_id"]}))
+        client.ask(SEND, n=50)
+        self.clock.advance(LATE_EVERY - 0.1)
+        self.assertEqual(len(self.late_lines()), 2)
+        client.ask(SEND, n=51)
+        self.clock.advance(5)
+        self.assertEqual(len(self.late_lines()), 3)
+        self.assertEqual(client.frames()[-1]["data"]["trace_id"], self.late_lines()[-1])
 
     def test_late_reply_is_dropped(self) -> None:
         """A request has one reply: a result that comes after the time limit is not sent."""
