@@ -48,7 +48,7 @@ async def recall(
 async def was_recalled(reader: Reader, conversation_id: int, seq: int) -> bool:
     """Whether the message was recalled."""
     rows = await reader.fetch(
-        "SELECT FROM message WHERE conversation_id = %s AND seq = %s AND recalled_by IS NOT NULL",
+        "SELECT 1 FROM message WHERE conversation_id = %s AND seq = %s AND recalled_by IS NOT NULL",
         (conversation_id, seq),
     )
     return bool(rows)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import psycopg2
 
 from chatproto import errors
 from chatproto.domain.events import GroupChanged, MessageRecalled, MessageStored
 from chatproto.services.presence import SELDOM
 from chatproto.services.recall import Recalls
-from tests.worlds import GRACE, QUEUE_LEAVE, SERVICE_IDLE, WorldTestCase, age, guest_claims, run
+from chatproto.storage import presence
+from tests.worlds import GRACE, QUEUE_LEAVE, SERVICE_IDLE, WorldTestCase, age, eventually, guest_claims, run
 
 WITHIN = 120_000
 
@@ -227,6 +231,31 @@ class NothingWrittenTests(RecallCase):
         age(self.dsn, QUEUE_LEAVE + 1000)
         await self.look()
         self.assertEqual((self.state(took_back)[0], self.state(wrote)[0]), ("ended", "queued"))
+
+    async def test_writes_while_the_queue_is_swept(self) -> None:
+        """A guest of whom there is only a recall, and who writes just when the sweep comes by, stays in the queue."""
+        lee = await self.guest(ix="one")
+        await self.server.say(lee, "one")
+        await self.server.assignment.end_by_guest(lee)
+        await self.server.assignment.start(lee)
+        await self.recalls.by_guest(lee, 1, "tab")
+        await self.server.sessions.ended(lee, "one")
+        age(self.dsn, QUEUE_LEAVE + 1000)
+        stranger = psycopg2.connect(self.dsn)
+        self.addCleanup(stranger.close)
+        draft = {"o": 0, "k": 1, "t": 1, "s": lee.person.id, "f": 0, "m": "cx", "b": '"two"'}
+        stranger.cursor().execute(
+            "SELECT append_messages(%s, %s, false)",
+            (json.dumps([{"k": 1, "g": self.group, "q": lee.person.id}]), json.dumps([draft])),
+        )
+        sweep = run(
+            presence.finished(
+                self.server.pool, idle=None, leave=QUEUE_LEAVE, among=(self.group, [lee.conversation_id or 0])
+            )
+        )
+        await eventually(lambda: self.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        stranger.commit()
+        self.assertEqual(await sweep, [])
 
     async def test_rating(self) -> None:
         """A service in which an admin has only taken something back cannot be rated."""

@@ -73,7 +73,7 @@ class RecallTests(RecallCase):
             self.rows(),
             [(seq, '""', seq - 1 if seq % 2 == 0 else None, seq + 1 if seq % 2 else None) for seq in range(1, 7)],
         )
-        self.assertEqual(self.query("SELECT FROM message m WHERE m::text LIKE '%secret%'"), [])
+        self.assertEqual(self.query("SELECT 1 FROM message m WHERE m::text LIKE '%secret%'"), [])
         self.assertEqual(self.query("SELECT DISTINCT file_type FROM message"), [(0,)])
 
     async def test_a_step(self) -> None:
