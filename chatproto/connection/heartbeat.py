@@ -134,7 +134,7 @@ class Heartbeat:
     def every(self, seconds: float, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Run *work* (a coroutine function) every so many seconds, for the first time after as many.
 
-        An error is logged, and the next run comes all the same.
+        An error is logged, and the next run comes all the same; when the database failed, with the next beat.
 
         :param seconds: at least 1, the beat.
         :param name: what the log calls it.
@@ -200,6 +200,8 @@ class Heartbeat:
                 await job.work()
             except StorageError as error:
                 self._log.warn("{job} failed: {error}", job=job.name, error=str(error))
+                # A database that is back is waited for: a node that was given up meanwhile starts no command before.
+                job.due = self._clock.seconds()
             except Exception:
                 self._log.failure("{job} failed", job=job.name)
 

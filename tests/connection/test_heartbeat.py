@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatproto.connection.heartbeat import A_TURN, Heartbeat
 from chatproto.connection.protocol import ChatFactory
 from chatproto.connection.state import Phase
+from chatproto.errors import StorageError
 from chatproto.web.site import make_site
 from tests.connection.memory import CLOSE, PING, PONG, TEXT, Client, Recorder, client_frame, close_frame, config
 
@@ -316,6 +317,19 @@ class JobTests(_Beating):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
         self.assertEqual(times, [2, 4])
         self.assertIn("divide", [event.get("job") for event in self.logged])
+
+    def test_no_database(self) -> None:
+        """What the database could not do is tried again with each beat: it goes on soon after an outage."""
+        times: list[float] = []
+
+        async def work() -> None:
+            times.append(self.clock.seconds())
+            if self.clock.seconds() < 8:
+                raise StorageError("away")
+
+        self.heartbeat.every(5, "work", work)
+        self.wait(13)
+        self.assertEqual(times, [5, 6, 7, 8, 13])
 
     def test_no_overlap(self) -> None:
         """A job that takes longer than its period does not run twice at once."""
