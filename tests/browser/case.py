@@ -18,7 +18,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 try:
-    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
 except ImportError:  # without the extra "test"
     sync_playwright = None  # type: ignore[assignment]
 
@@ -54,6 +54,7 @@ def browser() -> Browser:
     """The one of this run."""
     if not _started:
         playwright: Playwright = sync_playwright().start()
+        expect.set_options(timeout=PATIENCE)
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         _started.extend((playwright, launched))
         atexit.register(_stop)
@@ -133,7 +134,8 @@ class BrowserTestCase(SynchronousTestCase):
         return page
 
     def guest(self, name: str = "Gina", **claims: Any) -> Guest:
-        guest = Guest(self.server, self.group_id, name, **claims)
+        """A guest of this test's own, whatever others are called so."""
+        guest = Guest(self.server, self.group_id, name, **{"sub": f"{self.group_id} {name}"[:64], **claims})
         self.addCleanup(guest.close)
         return guest
 

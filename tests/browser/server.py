@@ -79,7 +79,7 @@ class Guest:
         self._socket: ClientConnection = connect(f"ws://127.0.0.1:{server.port}/", max_size=None)
         self._pushes: list[dict[str, Any]] = []
         self._number = 0
-        key = {"token": token(sub=claims.pop("sub", name), name=name, **claims)} if name else {}
+        key = {"token": token(name=name, **claims)} if name else {}
         self.data = self.ask(21000, call_type=1, group_id=group_id, **key)
         self.gid = int(self.data["gid"])
 

@@ -2,26 +2,343 @@
 
 from __future__ import annotations
 
+import re
+
+from playwright.sync_api import Page, expect
+
+from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
+from tests.browser.server import wait_until
+
+COMPOSER = "Message"
+
+
+def write(page: Page, text: str) -> None:
+    """Type a message and send it."""
+    page.get_by_role("textbox", name=COMPOSER).fill(text)
+    page.keyboard.press("Enter")
 
 
 class ConversationTests(BrowserTestCase):
     def test_there_and_back(self) -> None:
-        """A guest's message appears in the console without a reload, the answer at the guest's, and both say when it was read."""
-        alice = self.add_admin("Alice")
-        desk = self.console(alice)
-        gina = self.guest("Gina")
+        """A guest's message appears without a reload, the answer reaches the guest, and both see what was read."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest("Gina", profile={"level": "gold", "orders": 7, "since": "2019"})
+        gina.ask(
+            22600,
+            context={
+                "page_url": "https://shop.example/lamps/red",
+                "title": "Red lamp",
+                "referrer": "https://search.example/?q=lamp",
+                "product": {"id": "7", "title": "Red lamp, brass foot", "price": "49.90", "currency": "EUR"},
+                "order": {"id": "A-1007", "status": "shipped", "total": 129, "currency": "EUR", "items": [1, 2]},
+            },
+        )
         gina.say("Hello, is the red one in stock?")
         row = desk.get_by_role("button", name="Gina")
-        row.wait_for()
-        self.picture(desk, "console-list")
+        expect(row).to_contain_text("Hello, is the red one in stock?")
+        expect(row.get_by_label("1 unread message")).to_be_visible()
+        expect(desk).to_have_title(re.compile(r"^\(1\) "))
         row.click()
         log = desk.get_by_role("log")
-        log.get_by_text("Hello, is the red one in stock?").wait_for()
-        desk.get_by_role("textbox", name="Message").fill("Yes, two are left.")
-        desk.keyboard.press("Enter")
+        expect(log.get_by_text("Hello, is the red one in stock?")).to_be_visible()
+        write(desk, "Yes, two are left.")
         self.assertEqual(gina.push(22399)["message_info"]["msg"], "Yes, two are left.")
         self.assertEqual(gina.push(22299)["admin_read_seq"], 1)
+        expect(desk).to_have_title(re.compile(r"^[^(]"))
         gina.ask(22200)
-        log.get_by_text("Read", exact=True).wait_for()
-        self.picture(desk, "console-chat")
+        expect(log.get_by_text("Read", exact=True)).to_be_visible()
+        panel = desk.get_by_role("complementary")
+        for seen in (
+            f"Customer {self.group_id} Gina",
+            "gold",
+            "Red lamp, brass foot",
+            "€49.90",
+            "A-1007",
+            "shipped · 2 items",
+        ):
+            expect(panel.get_by_text(seen).first).to_be_visible()
+        panel.get_by_role("button", name="Send as a card").first.click()
+        self.assertEqual(gina.push(22399)["message_info"]["file_type"], 3)
+
+    def test_typing_and_recall(self) -> None:
+        """Each side sees that the other types; what was recalled is gone from the page, and says so."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        gina.ask(22330)
+        expect(desk.locator(".typing")).to_be_visible()
+        gina.say("As I said")
+        expect(desk.locator(".typing")).to_have_count(0)
+        desk.get_by_role("textbox", name=COMPOSER).press_sequentially("Wrong win")
+        self.assertTrue(gina.push(22397)["typing"])
+        write(desk, "Wrong window")
+        gina.push(22399)
+        bubble = desk.locator(".row", has_text="Wrong window")
+        bubble.hover()
+        bubble.get_by_role("button", name="Recall").click()
+        expect(desk.get_by_role("log").get_by_text("This message was recalled")).to_be_visible()
+        expect(desk.get_by_text("Wrong window")).to_have_count(0)
+        self.assertEqual(gina.push(22399)["message_info"]["recalls"], 3)
+        seq = gina.say("A secret of mine")["seq"]
+        expect(desk.get_by_role("log").get_by_text("A secret of mine")).to_be_visible()
+        gina.ask(22310, seq=seq)
+        expect(desk.get_by_text("A secret of mine")).to_have_count(0)
+
+    def test_history(self) -> None:
+        """Older messages come on scrolling up, without a jump; days are parted; new ones below are counted, not forced."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        for number in range(1, 131):
+            gina.say(f"Line {number}")
+        self.server.daemon.sql(
+            "UPDATE message SET created_at = created_at - 86400000 WHERE seq <= 60 AND conversation_id ="
+            " (SELECT id FROM conversation WHERE guest_id = %s)",
+            gina.gid,
+        )
+        desk.get_by_role("button", name="Gina").click()
+        log = desk.get_by_role("log")
+        expect(log.get_by_text("Line 130", exact=True)).to_be_in_viewport()
+        expect(log.get_by_text("Line 20", exact=True)).to_have_count(0)
+        log.hover()
+        while not log.get_by_text("Line 1", exact=True).count():
+            desk.mouse.wheel(0, -900)
+            expect(log).to_have_attribute("aria-busy", "false")
+        lines = log.locator(".bubble").all_inner_texts()
+        self.assertEqual(lines, [f"Line {number}" for number in range(1, 131)])
+        expect(log.get_by_text("Yesterday")).to_have_count(1)
+        expect(log.get_by_text("Today")).to_have_count(1)
+        gina.say("Something new")
+        button = desk.get_by_role("button", name="1 new message")
+        expect(button).to_be_visible()
+        expect(log.get_by_text("Something new")).not_to_be_in_viewport()
+        button.click()
+        expect(log.get_by_text("Something new")).to_be_in_viewport()
+        expect(button).to_have_count(0)
+
+    def test_drafts(self) -> None:
+        """What was begun in one chat waits there, also over a reload, and is not sent to another."""
+        desk = self.console(self.add_admin("Alice"))
+        self.guest("Gina").say("One")
+        self.guest("Hugo").say("Two")
+        desk.get_by_role("button", name="Gina").click()
+        field = desk.get_by_role("textbox", name=COMPOSER)
+        field.fill("For Gina")
+        desk.get_by_role("button", name="Hugo").click()
+        expect(field).to_have_value("")
+        expect(desk.get_by_role("button", name="Gina")).to_contain_text("Draft: For Gina")
+        desk.reload()
+        desk.get_by_role("button", name="Gina").click()
+        expect(field).to_have_value("For Gina")
+
+    def test_composition(self) -> None:
+        """The Enter that ends a composition chooses a word; only the next one sends."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("在吗")
+        desk.get_by_role("button", name="Gina").click()
+        field = desk.get_by_role("textbox", name=COMPOSER)
+        field.click()
+        session = desk.context.new_cdp_session(desk)
+        session.send("Input.imeSetComposition", {"text": "ni hao", "selectionStart": 6, "selectionEnd": 6})
+        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+        session.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
+        session.send("Input.insertText", {"text": "你好"})
+        session.send("Input.dispatchKeyEvent", {"type": "keyUp", **enter})
+        expect(field).to_have_value("你好")
+        desk.keyboard.press("Shift+Enter")
+        desk.keyboard.insert_text("第二行")
+        desk.keyboard.press("Enter")
+        self.assertEqual(gina.push(22399)["message_info"]["msg"], "你好\n第二行")
+        expect(field).to_have_value("")
+
+
+class DeskTests(BrowserTestCase):
+    def test_queue(self) -> None:
+        """Who waits stands in the queue with the time; "take next" takes the longest waiting, a button any other."""
+        alice = self.add_admin("Alice", capacity=2)
+        desk = self.console(alice)
+        desk.get_by_role("switch").click()
+        expect(desk.get_by_role("switch")).to_have_attribute("aria-checked", "false")
+        for name in ("Gina", "Hugo", "Ivy"):
+            self.guest(name).say(f"{name} is here")
+        expect(desk.get_by_text("3 are waiting")).to_be_visible()
+        desk.get_by_role("tab", name="Queue").click()
+        expect(desk.locator(".chat-row .row-name")).to_have_text([re.compile(name) for name in ("Gina", "Hugo", "Ivy")])
+        self.picture(desk, "console-queue")
+        desk.get_by_role("button", name="Take next").click()
+        expect(desk.get_by_role("heading", name="Gina").first).to_be_visible()
+        expect(desk.get_by_role("tab", name="Mine")).to_have_attribute("aria-selected", "true")
+        desk.get_by_role("tab", name="Queue").click()
+        desk.locator("li", has_text="Ivy").hover()
+        desk.get_by_role("button", name="Take Ivy").click()
+        expect(desk.get_by_role("heading", name="Ivy").first).to_be_visible()
+        desk.get_by_role("button", name="Take next").click()
+        expect(desk.get_by_text("You have as many guests as you may.")).to_be_visible()
+
+    def test_resume(self) -> None:
+        """Who stops receiving guests gets none until receiving again, and then whoever waited."""
+        desk = self.console(self.add_admin("Alice"))
+        desk.get_by_role("switch").click()
+        expect(desk.get_by_text("Paused: no new guests")).to_be_visible()
+        self.guest("Gina").say("Anybody?")
+        expect(desk.get_by_text("1 is waiting")).to_be_visible()
+        desk.get_by_role("switch").click()
+        expect(desk.get_by_role("tab", name="Mine 1")).to_be_visible()
+        expect(desk.get_by_text("1 is waiting")).to_have_count(0)
+
+    def test_transfer(self) -> None:
+        """A guest moves to a colleague's console with a note that the guest never sees; the load of each is shown."""
+        alice, bob, carl = (self.add_admin(name) for name in ("Alice", "Bob", "Carl"))
+        desk = self.console(alice)
+        gina = self.guest()
+        gina.say("I would like the red one")
+        desk.get_by_role("button", name="Gina").click()
+        other, third = self.console(bob), self.console(carl)
+        third.get_by_role("switch").click()
+        desk.get_by_role("button", name="Transfer").click()
+        dialog = desk.get_by_role("dialog")
+        expect(dialog.get_by_text("0 of 10")).to_be_visible()
+        expect(dialog.get_by_role("radio", name="Carl")).to_be_disabled()
+        self.picture(desk, "console-transfer")
+        dialog.get_by_role("radio", name="Bob").check()
+        dialog.get_by_role("textbox").fill("asks for the red one")
+        dialog.get_by_role("button", name="Transfer").click()
+        expect(desk.get_by_text("Transferred to Bob.")).to_be_visible()
+        expect(desk.get_by_role("button", name="Gina")).to_have_count(0)
+        other.get_by_role("button", name="Gina").click()
+        expect(other.get_by_role("log")).to_contain_text("Alice handed this guest over: asks for the red one")
+        expect(other.get_by_role("log")).to_contain_text("I would like the red one")
+        self.assertEqual(gina.push(22099, lambda data: data["reason"] == "transferred")["admin"]["name"], "Bob")
+        write(other, "I am looking")
+        self.assertEqual(gina.push(22399)["message_info"]["sender"]["name"], "Bob")
+        self.assertNotIn("asks for", str(gina.history()))
+
+    def test_end(self) -> None:
+        """An ended chat is found among the ended ones; a message to it is delivered, and the answer reopens it."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("Thank you")
+        desk.get_by_role("button", name="Gina").click()
+        desk.get_by_role("button", name="End").click()
+        desk.get_by_role("dialog").get_by_role("button", name="End").click()
+        gina.push(22099, lambda data: data["reason"] == "ended_by_admin")
+        expect(desk.get_by_role("tab", name="Ended")).to_have_attribute("aria-selected", "true")
+        expect(desk.get_by_text("This service has ended.")).to_be_visible()
+        write(desk, "One more thing")
+        self.assertEqual(gina.push(22399)["message_info"]["msg"], "One more thing")
+        gina.say("Yes?")
+        expect(desk.get_by_role("tab", name="Mine")).to_have_attribute("aria-selected", "true")
+
+    def test_two_devices(self) -> None:
+        """Two pages of one agent show the same: what was sent, read, taken, paused and ended on either."""
+        alice = self.add_admin("Alice")
+        one, two = self.console(alice), self.console(alice)
+        gina = self.guest()
+        gina.say("Hello")
+        for page in (one, two):
+            expect(page.get_by_label("1 unread message")).to_be_visible()
+        one.get_by_role("button", name="Gina").click()
+        expect(two.get_by_label("1 unread message")).to_have_count(0)
+        two.get_by_role("button", name="Gina").click()
+        write(one, "Good morning")
+        expect(two.get_by_role("log").get_by_text("Good morning")).to_be_visible()
+        write(two, "What can I do for you?")
+        expect(one.locator(".row.mine .bubble")).to_have_text(["Good morning", "What can I do for you?"])
+        two.get_by_role("switch").click()
+        expect(one.get_by_role("switch")).to_have_attribute("aria-checked", "false")
+        one.get_by_role("button", name="End").click()
+        one.get_by_role("dialog").get_by_role("button", name="End").click()
+        expect(two.get_by_text("This service has ended.")).to_be_visible()
+
+    def test_notifications(self) -> None:
+        """A message that nobody looks at is told by the system; who does not want that switches it off."""
+        page = self.person(permissions=["notifications"])
+        page.add_init_script(
+            "window.told = []; window.Notification = class { constructor(title, {body}) { told.push([title, body]); }"
+            " static permission = 'granted'; static requestPermission = async () => 'granted'; };"
+            "Object.defineProperty(document, 'visibilityState', {get: () => window.away ? 'hidden' : 'visible'});"
+        )
+        desk = self.console(self.add_admin("Alice"), page)
+        desk.get_by_role("button", name="Settings").click()
+        desk.get_by_label("Show desktop notifications").check()
+        self.picture(desk, "console-settings")
+        desk.get_by_role("button", name="Close").click()
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        desk.evaluate("window.away = true")
+        gina.say("Are you there?")
+        wait_until(lambda: desk.evaluate("told.length"), "a notification")
+        self.assertEqual(desk.evaluate("told.at(-1)"), ["Gina", "Are you there?"])
+        desk.get_by_role("button", name="Settings").click()
+        desk.get_by_label("Show desktop notifications").uncheck()
+        desk.get_by_label("Count unread messages in the title").uncheck()
+        desk.evaluate("told.length = 0")
+        gina.say("Hello?")
+        expect(desk.get_by_role("log").get_by_text("Hello?")).to_be_attached()
+        self.assertEqual(desk.evaluate("told"), [])
+        expect(desk).to_have_title(re.compile(r"^[^(]"))
+
+
+class SigningInTests(BrowserTestCase):
+    def test_password(self) -> None:
+        """An agent signs in with name and password, stays so over a reload, and leaves for good."""
+        alice = self.add_admin("Alice of Lamps")
+        self.server.daemon.sql("UPDATE admin SET password_hash = %s WHERE id = %s", hashed("open sesame"), alice)
+        page = self.person()
+        page.goto(f"{self.origin}/console")
+        self.picture(page, "console-login")
+        page.get_by_label("Name").fill("Alice of Lamps")
+        page.get_by_label("Password").fill("wrong")
+        self.expect_trouble("status of 401")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("This name and password do not fit together.")
+        page.get_by_label("Password").fill("open sesame")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("switch")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("switch")).to_be_visible()
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+
+    def test_address(self) -> None:
+        """A token in the address signs in, and is gone from the address and the history at once."""
+        desk = self.console(self.add_admin("Alice"))
+        self.assertNotIn("token", desk.url)
+        self.assertNotIn("token", desk.evaluate("location.href + history.state"))
+        self.assertEqual(desk.evaluate("history.length"), 2)  # about:blank, and the console
+
+    def test_banned(self) -> None:
+        """Whose account is closed is told so, and sees no chat any more."""
+        alice = self.add_admin("Alice")
+        desk = self.console(alice)
+        self.server.daemon.sql("UPDATE admin SET status = 'banned' WHERE id = %s", alice)
+        self.server.daemon.tell()
+        expect(desk.get_by_role("alert")).to_have_text("Your access has ended or was changed. Sign in again.")
+
+    def test_languages(self) -> None:
+        """The page speaks the browser's language, and the one that is chosen, also after a reload."""
+        desk = self.person(locale="zh-CN")
+        self.console(self.add_admin("王芳"), desk)
+        gina = self.guest("小林")
+        gina.say("你好，红色的有货吗？")
+        expect(desk.get_by_role("tab", name="我的 1")).to_be_visible()
+        desk.get_by_role("button", name="小林").click()
+        desk.get_by_role("textbox", name="消息").fill("有，还剩两件。")
+        desk.keyboard.press("Enter")
+        gina.push(22399)
+        gina.ask(22200)
+        expect(desk.get_by_role("log").get_by_text("已读")).to_be_visible()
+        self.picture(desk, "console-zh")
+        self.assertEqual(desk.evaluate("document.documentElement.lang"), "zh-CN")
+        desk.get_by_role("button", name="设置").click()
+        desk.get_by_label("语言").select_option("en")
+        expect(desk.get_by_role("tab", name="Mine 1")).to_be_attached()
+        desk.reload()
+        expect(desk.get_by_role("tab", name="Mine 1")).to_be_visible()

@@ -1,0 +1,207 @@
+"""What an agent's page does when the server, the network or a guest is bad."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.browser.case import BrowserTestCase
+from tests.browser.server import Guest, Server, wait_until
+
+
+def write(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def from_admin(guest: Guest) -> list[Any]:
+    """What was written to the guest, in the order of the server."""
+    return [one["msg"] for one in guest.history() if one["sender"]["type"] == "admin"]
+
+
+class Wire:
+    """The connection of a page, which can be cut, or swallow what is sent over it.
+
+    :ivar sent: how many frames the page has sent, of all connections.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.swallows = False
+        self.cut_after: list[int] = []
+        self.sent = 0
+        self.opened = 0
+        page.route_web_socket(lambda url: True, self._route)
+
+    def _route(self, route: WebSocketRoute) -> None:
+        self.opened += 1
+        # Only the connection that is there goes dead, not the one that is made in its place.
+        number = self.opened
+        server = route.connect_to_server()
+
+        def up(message: str | bytes) -> None:
+            if self.swallows and number == self.dead:
+                return
+            if json.loads(message).get("api_key") == 32300:
+                self.sent += 1
+                if self.sent in self.cut_after:
+                    # It has left, and nobody knows whether it arrived.
+                    server.send(message)
+                    route.close(code=4002)
+                    return
+            server.send(message)
+
+        def down(message: str | bytes) -> None:
+            if not (self.swallows and number == self.dead):
+                route.send(message)
+
+        route.on_message(up)
+        server.on_message(down)
+
+    def go_dead(self) -> None:
+        """What is open now swallows everything, without being closed."""
+        self.dead = self.opened
+        self.swallows = True
+
+
+class LinkTests(BrowserTestCase):
+    def test_cut(self) -> None:
+        """Ten messages over a link that is cut three times arrive once each, in the order of writing."""
+        page = self.person()
+        wire = Wire(page)
+        desk = self.console(self.add_admin("Alice"), page)
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        wire.cut_after = [2, 5, 6]
+        lines = [f"Line {number}" for number in range(10)]
+        for line in lines:
+            write(desk, line)
+        # Playwright carries the frames only while it waits for something.
+        expect(desk.locator(".row.mine .bubble")).to_have_text(lines)
+        expect(desk.get_by_text("Sending…")).to_have_count(0)
+        self.assertEqual(from_admin(gina), lines)
+        self.assertGreater(wire.opened, 3)
+
+    def test_half_dead(self) -> None:
+        """A link that swallows everything is noticed, and what was written over it is sent over the next one."""
+        page = self.person()
+        wire = Wire(page)
+        desk = self.console(self.add_admin("Alice"), page)
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        wire.go_dead()
+        write(desk, "Can you hear me?")
+        expect(desk.get_by_text("Sending…")).to_be_visible()
+        expect(desk.get_by_text("Sending…")).to_have_count(0)
+        self.assertEqual(from_admin(gina), ["Can you hear me?"])
+        self.assertEqual(wire.opened, 2)
+
+
+class RestartTests(BrowserTestCase):
+    def make_server(self) -> Server:
+        server = Server().start()
+        self.addCleanup(server.close)
+        return server
+
+    def test_killed(self) -> None:
+        """The server is killed while an agent writes: the draft stays, what was sent arrives once, what came meanwhile shows."""
+        self.expect_trouble()
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        write(desk, "Before")
+        gina.push(22399)
+        self.server.kill()
+        write(desk, "Written without a server")
+        write(desk, "And another")
+        desk.get_by_role("textbox", name="Message").press_sequentially("A draft")
+        expect(desk.get_by_text("No connection. What you write is kept")).to_be_visible()
+        self.picture(desk, "console-offline")
+        self.server.start_again()
+        desk.reload()
+        gina = self.guest()
+        gina.say("I am back")
+        log = desk.get_by_role("log")
+        expect(log.get_by_text("I am back")).to_be_visible()
+        expect(desk.get_by_role("textbox", name="Message")).to_have_value("A draft")
+        wait_until(lambda: len(from_admin(gina)) >= 3, "three messages")
+        self.assertEqual(from_admin(gina), ["Before", "Written without a server", "And another"])
+        expect(desk.get_by_text("No connection. What you write is kept")).to_have_count(0)
+        expect(desk.get_by_text("Sending…")).to_have_count(0)
+
+
+EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+LINKS = ("javascript:alert(3)", "data:text/html,<script>alert(4)</script>", 'https://evil.example/" onclick="alert(5)')
+
+
+class HostileTests(BrowserTestCase):
+    def test_markup(self) -> None:
+        """Whatever a guest puts into name, profile, context and messages of any kind is shown as text, and nothing of it runs."""
+        desk = self.console(self.add_admin("Alice"))
+        desk.on("dialog", lambda dialog: (self.trouble.append(f"a script ran: {dialog.message}"), dialog.dismiss()))
+        gina = self.guest(EVIL, avatar=LINKS[0], profile={EVIL: EVIL, "link": LINKS[0], "deep": {"x": [EVIL]}})
+        card = {"id": EVIL, "title": EVIL, "price": EVIL, "currency": EVIL, "status": EVIL, "total": {"x": EVIL}}
+        gina.ask(
+            22600,
+            context={
+                "page_url": LINKS[0],
+                "title": EVIL,
+                "referrer": LINKS[1],
+                "product": {**card, "url": LINKS[0], "image": LINKS[1]},
+                "order": {**card, "url": LINKS[2], "image": LINKS[0], "items": EVIL},
+            },
+        )
+        gina.say(EVIL)
+        for link in LINKS:
+            gina.say(f"look: {link}")
+            for file_type in (1, 2, 5, 6):
+                gina.say(
+                    {"url": link, "thumb": link, "poster": link, "name": EVIL, "size": EVIL, "duration_ms": EVIL},
+                    file_type,
+                )
+            for file_type in (3, 4):
+                gina.say({**card, "url": link, "image": link}, file_type)
+        for file_type in range(1, 7):
+            gina.say(EVIL, file_type)
+            gina.say(
+                {"url": ["https://evil.example/"], "title": {"toString": EVIL}, "id": [1], "name": None}, file_type
+            )
+            gina.say(
+                {"type": "div", "props": {"dangerouslySetInnerHTML": {"__html": EVIL}}, "constructor": None}, file_type
+            )
+        last = gina.say("the last one")
+        desk.get_by_role("button", name="<img").click()
+        expect(desk.get_by_role("log").get_by_text("the last one")).to_be_visible()
+        desk.get_by_role("log").evaluate("log => { log.scrollTop = 0; }")
+        expect(desk.locator(".bubble")).to_have_count(last["seq"])
+        links = desk.eval_on_selector_all("a", "all => all.map(({href, rel, target}) => [href, rel, target])")
+        self.assertTrue(links)
+        for href, rel, target in links:
+            self.assertRegex(href, r"^https?://")
+            self.assertIn("noopener", rel)
+            self.assertEqual(target, "_blank")
+        foreign = "all => all.map(one => one.src).filter(src => src && !src.startsWith(location.origin))"
+        self.assertEqual(desk.eval_on_selector_all("img, video, audio, iframe, script", foreign), [])
+        self.assertEqual(desk.locator("[onerror], [onclick], main script").count(), 0)
+        expect(desk.get_by_role("complementary").get_by_text(EVIL).first).to_be_visible()
+
+    def test_long(self) -> None:
+        """A message as long as allowed, without a single space, breaks neither the page nor its width."""
+        desk = self.console(self.add_admin("Alice"), viewport={"width": 390, "height": 844})
+        self.guest("W" * 100).say("W" * 5000)
+        desk.locator(".chat-row").click()
+        expect(desk.locator(".bubble")).to_be_visible()
+        wide = "document.documentElement.scrollWidth - innerWidth"
+        self.assertEqual(desk.evaluate(wide), 0)
+        self.assertEqual(
+            desk.evaluate(
+                "(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)(document.querySelector('.log'))"
+            ),
+            0,
+        )
