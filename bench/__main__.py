@@ -111,7 +111,7 @@ class Progress:
             print(f"\r\033[K{self._line} …", end="", file=sys.stderr, flush=True)
 
     def ends(self, measurement: Measurement) -> None:
-        shown = ("rate", "push_p99", "ratio", "kib", "back_100", "p99_ratio", "rss_last")
+        shown = ("rate", "push_p99", "ratio", "kib", "back_100", "us_send", "p99_ratio", "rss_last")
         told = [f"{name} {number(measurement.metrics[name])}" for name in shown if name in measurement.metrics]
         start = "\r\033[K" if self._live else ""
         print(f"{start}{self._line}: {', '.join([*told, *measurement.flaws])}", file=sys.stderr, flush=True)

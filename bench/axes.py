@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.report import GROWTH, cell, number, table
 from bench.results import Key, Results, Spread
+from bench.servers import CHATPROTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Axis:
         return (line for panel in self.panels for line in panel.lines)
 
     def key(self, count: int) -> Key:
-        return Key(self.scenario, f"{count:,}", self.across)
+        return Key(self.scenario, f"{count:,}", CHATPROTO)
 
     def points(self, results: Results, line: Line) -> list[tuple[float, Spread]]:
         """(count, what was measured there), from the least count to the highest."""
@@ -75,7 +76,7 @@ CPU = Panel(
 )
 LOGIN = Panel(
     "CPU a login, µs",
-    (Line("server, a login", "login_server", 1000), Line("backends, a login", "login_backends", 1000)),
+    (Line("server", "login_server", 1000), Line("database backends", "login_backends", 1000)),
 )
 
 OPERATIONS: Mapping[str, str] = {
@@ -106,8 +107,8 @@ LENGTH = Axis(
     (
         Panel("CPU an operation, µs", tuple(Line(label, f"us_{name}") for name, label in OPERATIONS.items())),
         Panel(
-            "blocks that the statement touches",
-            tuple(Line(f"{label}, blocks", f"blocks_{name}") for name, label in STATEMENTS.items()),
+            "blocks that a statement touches",
+            tuple(Line(label, f"blocks_{name}") for name, label in STATEMENTS.items()),
             steep=True,
         ),
     ),
@@ -130,8 +131,8 @@ ADMINS = Axis(
         Panel(
             "CPU a start or end of service, µs",
             (
-                Line("server, a start or end", "step_server", 1000),
-                Line("backends, a start or end", "step_backends", 1000),
+                Line("server", "step_server", 1000),
+                Line("database backends", "step_backends", 1000),
             ),
         ),
     ),
@@ -143,12 +144,17 @@ AXES: Mapping[str, Axis] = {axis.name: axis for axis in (PAIRS, LENGTH, CONNECTI
 def change(axis: Axis, results: Results) -> str:
     """From the least count to the highest, in a sentence."""
     told = []
-    for line in axis.lines:
-        points = axis.points(results, line)
-        if len(points) > 1:
-            first, last = points[0][1].median, points[-1][1].median
-            ratio = f" (× {number(last / first)})" if first else ""
-            told.append(f"{line.label} {number(first)} → {number(last)}{ratio}")
+    for panel in axis.panels:
+        changes = []
+        for line in panel.lines:
+            points = axis.points(results, line)
+            if len(points) > 1:
+                first, last = points[0][1].median, points[-1][1].median
+                ratio = f" (× {number(last / first)})" if first else ""
+                label = "" if len(panel.lines) == 1 else f"{line.label} "
+                changes.append(f"{label}{number(first)} → {number(last)}{ratio}")
+        if changes:
+            told.append(f"{panel.title}: {', '.join(changes)}")
     counts = sorted({int(count) for line in axis.lines for count, _ in axis.points(results, line)})
     if not told:
         return ""
@@ -169,7 +175,7 @@ def section(axis: Axis, results: Results, title: str) -> str:
     for panel in axis.panels:
         for line in panel.lines:
             if line in lines:
-                head.append(line.label if panel.title == line.label else f"{panel.title}: {line.label}")
+                head.append(panel.title if len(panel.lines) == 1 else f"{panel.title}: {line.label}")
     rows = []
     for key in keys:
         found = {line: dict(axis.points(results, line)) for line in lines}

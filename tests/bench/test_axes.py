@@ -39,7 +39,7 @@ class PointsTests(SynchronousTestCase):
         for of in ("name", "scenario", "picture"):
             self.assertEqual(len({getattr(axis, of) for axis in AXES.values()}), len(AXES))
         for axis in AXES.values():
-            self.assertEqual(len({line.label for line in axis.lines}), len(list(axis.lines)))
+            self.assertEqual(len({line.metric for line in axis.lines}), len(list(axis.lines)))
 
 
 class SectionTests(SynchronousTestCase):
@@ -47,7 +47,8 @@ class SectionTests(SynchronousTestCase):
         """The sentence compares both ends of the axis; what was not measured is not in it."""
         self.assertEqual(
             change(PAIRS, RESULTS),
-            "From 10 to 1,000 pairs: messages a second 2,500 → 4,000 (× 1.60); server 200 → 350 (× 1.75).",
+            "From 10 to 1,000 pairs: messages a second: 2,500 → 4,000 (× 1.60); CPU a message, µs: server 200 → 350"
+            " (× 1.75).",
         )
         self.assertEqual(change(PAIRS, measured((1, 10, 2000, 0.2))), "")
         self.assertEqual(change(ADMINS, RESULTS), "")
