@@ -50,10 +50,12 @@ class CatchUp:
         entry = (await history.by_ids(self._pool, [conversation_id])).get(conversation_id)
         if entry is None:
             return None
+        # What is written between the two statements is the next thing that is told, and must not be told twice.
+        before = entry.last_seq + 1
         if after is None:
-            found = await history.messages(self._pool, entry, newest=True, limit=RECENT)
+            found = await history.messages(self._pool, entry, before=before, newest=True, limit=RECENT)
         else:
-            found = await history.messages(self._pool, entry, after=after, newest=False, limit=limit + 1)
+            found = await history.messages(self._pool, entry, after=after, before=before, newest=False, limit=limit + 1)
         person = None
         handover = None
         if entry.state == SERVING and entry.admin_id is not None:

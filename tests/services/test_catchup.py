@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import cast
+
 from chatproto.domain.model import Handover, Principal, QueuePlace, Standing
 from chatproto.services.catchup import RECENT, CatchUp, Snapshot
+from chatproto.storage.link import Params, Rows
+from chatproto.storage.pool import Pool
 from tests.worlds import WorldTestCase, new_group
+
+
+class Meanwhile:
+    """The pool, and what somebody else does after the first statement."""
+
+    def __init__(self, pool: Pool, work: Callable[[], Awaitable[object]]) -> None:
+        self._pool = pool
+        self._work: Callable[[], Awaitable[object]] | None = work
+
+    async def fetch(self, sql: str, params: Params = ()) -> Rows:
+        rows = await self._pool.fetch(sql, params)
+        work, self._work = self._work, None
+        if work is not None:
+            await work()
+        return rows
 
 
 class CatchUpTestCase(WorldTestCase):
@@ -50,6 +70,18 @@ class SnapshotTests(CatchUpTestCase):
             await self.server.say(guest)
         found = await self.snapshot(guest, None)
         self.assertEqual([message.seq for message in found.messages], list(range(3, RECENT + 3)))
+
+    async def test_written_meanwhile(self) -> None:
+        """What is written while somebody catches up comes as news afterwards, and so is not among what was missed."""
+        guest = await self.customer()
+        await self.server.say(guest)
+        assert guest.conversation_id is not None
+        for after in (0, None):
+            pool = cast(Pool, Meanwhile(self.server.pool, lambda: self.server.say(guest)))
+            found = await CatchUp(pool).snapshot(guest.conversation_id, after, limit=200)
+            assert found is not None
+            self.assertEqual([message.seq for message in found.messages][-1], found.entry.last_seq)
+            self.assertEqual(self.column(guest, "last_seq"), found.entry.last_seq + 1)
 
     async def test_served(self) -> None:
         """Who serves, and how the guest came there: by assignment or by the newest transfer."""
