@@ -1,6 +1,12 @@
-"""A daemon whose lease, and whatever goes with it, is a tenth as long: a test waits seconds, not a minute."""
+"""A daemon whose lease, and whatever goes with it, is shorter: a test waits seconds, not a minute.
+
+``CHATPROTO_TEST_HURRY`` says how many times shorter.
+"""
 
 from __future__ import annotations
+
+import os
+from typing import Any
 
 from twisted.scripts import twistd
 
@@ -9,18 +15,22 @@ from chatproto.connection import heartbeat
 from chatproto.services import presence as presence_service
 from chatproto.storage import presence
 
-LEASE = presence.LEASE / 10_000
-"""Seconds that a node is believed to live after it said so."""
+_HURRY = "CHATPROTO_TEST_HURRY"
 
 
-def hurry() -> None:
-    presence.LEASE = int(LEASE * 1000)
-    presence_service.LEASE_SECONDS = LEASE
-    heartbeat.BEAT /= 10
+def hurried(times: float) -> dict[str, Any]:
+    """What makes a :class:`~tests.integration.daemon.Daemon` such a one."""
+    return {"program": ("-m", __name__), "environment": {_HURRY: f"{times:g}"}}
+
+
+def hurry(times: float) -> None:
+    presence.LEASE = int(presence.LEASE / times)
+    presence_service.LEASE_SECONDS /= times
+    heartbeat.BEAT /= times
     for name in ("RENEW_EVERY", "ROUND_EVERY", "COMPARE_EVERY"):
-        setattr(chatproto.server, name, getattr(chatproto.server, name) / 10)
+        setattr(chatproto.server, name, getattr(chatproto.server, name) / times)
 
 
 if __name__ == "__main__":
-    hurry()
+    hurry(float(os.environ[_HURRY]))
     twistd.run()

@@ -12,6 +12,7 @@ from tests.database import fresh_database
 from tests.integration.client import Client
 from tests.integration.daemon import eventually, token
 from tests.integration.delivery import CALM, DeliveryTestCase
+from tests.integration.hurried import hurried
 from tests.integration.stepping import HOUR
 
 AHEAD = "CREATE OR REPLACE FUNCTION now_ms() RETURNS bigint LANGUAGE sql VOLATILE RETURN {}"
@@ -80,11 +81,7 @@ class DaemonClockTests(DeliveryTestCase):
 class DatabaseClockTests(DeliveryTestCase):
     async def test_stepped_ahead_and_back(self) -> None:
         """The node's lease is over, and it comes back by itself: its clients stay, are told, and nothing is lost."""
-        await self.run_daemon(
-            *("--service-idle", "0"),
-            database=await fresh_database(),
-            program=("-m", "tests.integration.hurried"),
-        )
+        await self.run_daemon("--service-idle", "0", database=await fresh_database(), **hurried(10))
         load = self.make_load(pause=CALM)
         await load.begin(50)
         self.step(1)

@@ -7,13 +7,12 @@ import signal
 from tests.database import fresh_database
 from tests.integration.daemon import Daemon, eventually
 from tests.integration.delivery import CALM, DeliveryTestCase
-
-HURRIED = ("-m", "tests.integration.hurried")
+from tests.integration.hurried import hurried
 
 
 class FrozenTests(DeliveryTestCase):
     async def run_node(self, dsn: str) -> Daemon:
-        return await self.run_daemon("--query-timeout", "1", database=dsn, program=HURRIED)
+        return await self.run_daemon("--query-timeout", "1", database=dsn, **hurried(10))
 
     async def test_stopped_and_continued(self) -> None:
         """A daemon that is stopped for longer than its lease, and continued, writes nothing stale and loses nothing.
