@@ -114,7 +114,7 @@ class StuckTests(DeliveryTestCase):
         )
         [(last_seq,)] = cursor.fetchall()
         others = {guest.name for guest in load.guests[1:]}
-        for _ in range(3):
+        for _ in range(2):
             before = len(load.ledger.acknowledged)
             # Who writes only there is told again and again; all others write on meanwhile.
             await load.ledger.until(partial(self.told, stuck, self.errors(stuck) + stuck.window))
