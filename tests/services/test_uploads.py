@@ -41,6 +41,10 @@ class Sending:
         self.begun = self.gone = False
         self.held: Deferred[bytes] | None = None
 
+    def hold(self) -> Deferred[bytes]:
+        self.held = held = Deferred[bytes]()
+        return held
+
     def proceed(self) -> None:
         self.begun = True
 
@@ -166,13 +170,13 @@ class TakeTests(UploadsCase):
     async def test_sender_gone(self) -> None:
         """A sender who leaves in the middle, or before the answer, leaves nothing."""
         sending = Sending(b"x" * 4000)
-        sending.held = held = Deferred()
+        held = sending.hold()
         taking = run(self.uploads.take(self.sender, sending))
         held.errback(Gone())
         await self.assertFailure(taking, Gone)
         self.assertNothingLeft()
         sending = Sending(samples.photo())
-        sending.held = held = Deferred()
+        held = sending.hold()
         taking = run(self.uploads.take(self.sender, sending))
         sending.gone = True
         held.callback(sending.parts.pop())
@@ -182,7 +186,7 @@ class TakeTests(UploadsCase):
     async def test_database_away(self) -> None:
         """What the database does not know is not kept."""
         sending = Sending(b"x" * 4000)
-        sending.held = held = Deferred()
+        held = sending.hold()
         taking = run(self.uploads.take(self.sender, sending))
         await run(self.uploads.find("x"))
         self.query("ALTER TABLE upload ADD CHECK (media_type IS NULL)")
@@ -196,7 +200,7 @@ class TakeTests(UploadsCase):
         for name in ("n1", "n2"):
             uploads = self.uploads if name == "n1" else await self.node("n2", await self.serve(name="n2"))
             sending = Sending(b"x" * 4000)
-            sending.held = held = Deferred()
+            held = sending.hold()
             begun.append((held, sending, run(uploads.take(self.sender, sending))))
         whole = await self.uploads.take(self.sender, Sending(b"whole"))
         [(first,)] = self.query("SELECT name FROM upload WHERE node = 'n1' AND media_type IS NULL")
