@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from chatproto.web.assets import STATIC, banner, named_by_pages, packed_name, stamp  # noqa: E402
 
 SOURCE, BUNDLE, LICENCES = "vendor/ui.source.js", "vendor/ui.js", "vendor/LICENSES.txt"
-PACKAGES = ("preact", "@preact/signals", "@preact/signals-core", "htm", "partysocket")
+PACKAGES = ("preact", "@preact/signals", "@preact/signals-core", "htm")
 ESBUILD = ("--bundle", "--minify", "--target=es2022", "--legal-comments=none")
 LIBRARIES = ("--format=esm", '--define:process.env.NODE_ENV="production"')
 

@@ -1,10 +1,11 @@
 // The WebSocket to the server: log-in, requests with their replies, a heartbeat that notices dead links, coming back.
-// docs/integration.md says what a client has to do; partysocket does the growing, random delays.
+// docs/integration.md (*Coming back*, *Closes*) says what a client has to do.
 
-import { ReconnectingWebSocket, signal } from '../vendor/ui.js';
+import { signal } from '../vendor/ui.js';
 
 const BEAT = 25_000;
 const DEADLINE = 8_000;
+const LONGEST_DELAY = 30; // seconds
 const LATER = new Set([-9997, -9995, -9993]);
 const LOG_IN_AGAIN = -9999;
 const PUSHES_LOST = new Set([29099, 39099]);
@@ -40,6 +41,7 @@ export class Connection {
   #watch = 0;
   #later = 0;
   #loggingIn = false;
+  #tries = 0;
 
   /**
    * @param {object} on
@@ -94,24 +96,20 @@ export class Connection {
   #open() {
     this.#drop();
     this.state.value = 'connecting';
-    const options = {
-      maxEnqueuedMessages: 0,
-      minReconnectionDelay: 500 + Math.random() * 1000,
-      maxReconnectionDelay: 15_000 + Math.random() * 15_000,
-      reconnectionDelayGrowFactor: 2,
-      connectionTimeout: DEADLINE,
-    };
-    const socket = new ReconnectingWebSocket(this.on.url, undefined, options);
+    const socket = new WebSocket(this.on.url);
     this.#socket = socket;
-    socket.onopen = () => this.#logIn(socket);
+    this.#watchOver();
+    socket.onopen = () => {
+      this.#heard();
+      this.#logIn(socket);
+    };
     socket.onmessage = (event) => socket === this.#socket && this.#receive(JSON.parse(event.data));
-    // After an error partysocket calls this with 1000, so that code means nothing.
     socket.onclose = (event) => socket === this.#socket && this.#lost(event.code);
   }
 
   #drop() {
     const socket = this.#socket;
-    this.#socket = null;
+    this.#socket = null; // a dead link closes much later, and is nobody's business then
     socket?.close();
     this.#forget();
   }
@@ -133,15 +131,16 @@ export class Connection {
       this.#open();
     } else {
       this.state.value = 'connecting';
+      const seconds = Math.min(LONGEST_DELAY, 2 ** this.#tries++) * (0.5 + Math.random() / 2);
+      this.#later = setTimeout(() => this.#open(), seconds * 1000);
     }
   }
 
   /** What belongs to a connection that is gone. */
   #forget() {
     clearInterval(this.#beat);
-    clearTimeout(this.#watch);
     clearTimeout(this.#later);
-    this.#watch = 0;
+    this.#heard();
     this.#loggingIn = false;
     const waiting = [...this.#owed.values(), ...this.#again.splice(0)];
     this.#owed.clear();
@@ -184,6 +183,7 @@ export class Connection {
       const parameters = await this.on.login();
       if (socket !== this.#socket || parameters === null) return;
       const data = await this.#ask({ ...this.on.command, ...parameters });
+      this.#tries = 0;
       this.state.value = 'ready';
       this.#refresh(data);
       this.on.loggedIn(data);
@@ -208,9 +208,13 @@ export class Connection {
     }
   }
 
-  #receive({ api_key, code, data, message, request_id }) {
+  #heard() {
     clearTimeout(this.#watch);
     this.#watch = 0;
+  }
+
+  #receive({ api_key, code, data, message, request_id }) {
+    this.#heard();
     if (request_id !== undefined) this.#reply(request_id, code, data, message);
     else if (PUSHES_LOST.has(api_key)) this.on.lost?.();
     else if (api_key !== 0) this.on.push(api_key, data);

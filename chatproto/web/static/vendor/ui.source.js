@@ -3,4 +3,3 @@ export { Component, Fragment, h, render } from 'preact';
 export { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 export { batch, computed, effect, signal, untracked, useComputed, useSignal, useSignalEffect } from '@preact/signals';
 export { html } from 'htm/preact';
-export { default as ReconnectingWebSocket } from 'partysocket/ws';
