@@ -26,6 +26,10 @@ let signedIn = kept('signedIn') === 'yes';
 const t = (name) => WORDS[locale][name];
 const money = (amount) => new Intl.NumberFormat(locale, { style: 'currency', currency }).format(amount);
 
+// Where the server has several groups, the address says which one is the demo's.
+if (asked.has('group')) kept('group', asked.get('group'));
+if (kept('group')) document.querySelector('script[src$="widget.js"]').dataset.group = kept('group');
+
 // The chat: one array that calls are pushed to, before the widget is there and afterwards.
 const chat = (...call) => (window.chatproto = window.chatproto || []).push(call);
 const here = (path) => new URL(path, location.href).href;

@@ -149,7 +149,7 @@ export class Conversation {
       this.#stand(data);
       this.unread.value = data.unread;
       this.adminRead.value = data.admin_read_seq;
-      this.thread.value.start(this.#withRecalls(data.recs), data.last_seq);
+      this.thread.value.start(data.recs, data.last_seq);
       this.known.value = true;
       if (this.#rating && data.state === 'ended') this.rating.value = 'ask';
     });
@@ -180,24 +180,7 @@ export class Conversation {
   // What the server says.
 
   #newThread() {
-    const thread = new Thread(async (parameters) => {
-      const data = await this.connection.value.request(HISTORY, parameters);
-      return { ...data, recs: this.#withRecalls(data.recs, thread) };
-    });
-    return thread;
-  }
-
-  /** What was taken back is gone from what is here already, too. */
-  #withRecalls(recs, thread = this.thread.value) {
-    for (const { recalls } of Object.values(recs)) {
-      if (recalls) thread.change(recalls, { msg: '', file_type: 0, recalled: true });
-    }
-    return recs;
-  }
-
-  #take(message) {
-    this.#withRecalls({ message });
-    this.thread.value.merge([message]);
+    return new Thread((parameters) => this.connection.value.request(HISTORY, parameters));
   }
 
   #pushed(api_key, data) {
@@ -205,7 +188,7 @@ export class Conversation {
       if ('unread' in data) this.unread.value = data.unread;
       if ('admin_read_seq' in data) this.adminRead.value = data.admin_read_seq;
       if (api_key === ADMIN_MESSAGE || api_key === OWN_MESSAGE) {
-        this.#take(data.message_info);
+        this.thread.value.merge([data.message_info]);
         if (api_key === ADMIN_MESSAGE) this.#types(false);
       } else if (api_key === STANDING_CHANGED) {
         this.#standingChanged(data);
@@ -255,7 +238,7 @@ export class Conversation {
     for (const message of messages) {
       if (message.seq <= thread.heard || message.seq > thread.whole) continue;
       thread.heard = message.seq;
-      if (message.sender.type === 'admin' && !message.recalls && !message.recalled) emit('message', message);
+      if (message.sender.type === 'admin' && !message.recalled) emit('message', message);
     }
   }
 
@@ -285,7 +268,7 @@ export class Conversation {
 
   #delivered({ message_info, state, queue, dup }) {
     batch(() => {
-      this.#take(message_info);
+      this.thread.value.merge([message_info]);
       if (!dup) this.#stand({ state, queue });
     });
     tell('mark', { seen: true });
@@ -299,7 +282,7 @@ export class Conversation {
   /** @returns {Promise<boolean>} whether it is gone */
   async recall(seq) {
     try {
-      this.#take((await this.connection.value.request(RECALL, { seq })).message_info);
+      this.thread.value.merge([(await this.connection.value.request(RECALL, { seq })).message_info]);
       return true;
     } catch (error) {
       if (error.code === undefined) throw error;

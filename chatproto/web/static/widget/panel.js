@@ -26,7 +26,7 @@ export function Panel({ chat, i18n, title, greeting, draft: before }) {
   const notes = chat.notes.value;
   const files = chat.files.value;
   const entries = chat.outbox.entries.value;
-  const shown = useMemo(() => withNotes(messages.filter((one) => !one.recalls), notes, t), [messages, notes, locale]);
+  const shown = useMemo(() => withNotes(messages, notes, t), [messages, notes, locale]);
   const pending = useMemo(
     () => [...entries, ...files.map((file) => ({ ...file, why: file.why && t(file.why) }))],
     [entries, files, locale],
@@ -54,7 +54,7 @@ export function Panel({ chat, i18n, title, greeting, draft: before }) {
       older=${thread.older.value && chat.known.value} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}
       actions=${actions} onRetry=${(entry) => chat.retry(entry)} onDiscard=${(entry) => chat.discard(entry)}
       ending=${html`${empty && html`<${Hello} greeting=${greeting} t=${t} />`}
-        ${chat.typing.value && html`<div class="row theirs"><div class="bubble typing" aria-hidden="true"><i /><i /><i /></div></div>`}
+        ${chat.typing.value && html`<span class="typing" aria-hidden="true"><i /><i /><i /></span>`}
         <${Rating} chat=${chat} t=${t} />`} />
     <${Offer} chat=${chat} i18n=${i18n} />
     <${Composer} i18n=${i18n} draft=${draft} onDraft=${setDraft} disabled=${chat.link.value === 'closed'}
