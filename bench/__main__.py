@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from bench.axes import AXES, Axis, section
 from bench.build import load_generator
 from bench.errors import BenchError
 from bench.growth import QUICK as QUICK_GROWTH
-from bench.growth import Growth, GrowthSizes
+from bench.growth import TALKING, Growth, GrowthSizes
 from bench.hostile import QUICK as QUICK_HOSTILE
 from bench.hostile import Hostile, HostileSizes
 from bench.machine import describe
@@ -41,6 +41,8 @@ GROWTH = "growth"
 ALONE = frozenset(("soak", "hostile"))
 """What runs only when it is asked for, and in one round where nothing else is said."""
 MOST_OF_AN_ERROR = 500
+SPARE_FILES = 500
+"""Open files of a process beside its connections."""
 
 NOTES = (
     "Load generator, servers and PostgreSQL share the machine; one server process runs at a time, on a fresh database"
@@ -147,6 +149,9 @@ def run(chosen: argparse.Namespace) -> tuple[Run, Results]:
     rounds = chosen.rounds or (1 if chosen.quick or chosen.only <= ALONE else 3)
     # For the servers and the load generator, which inherit it: 10,000 connections are as many files.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    needed = files_needed(chosen.only, sizes, growth)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise BenchError(f"{needed:,} open files are needed, and the hard limit is {hard:,} (ulimit -Hn)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # So that what was started is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -182,6 +187,18 @@ def alone(chosen: argparse.Namespace, stage: Stage) -> Sequence[Step]:
         soak = replace(soak, minutes=chosen.minutes or soak.minutes)
         steps += Soak(stage, soak, chosen.out).steps()
     return steps
+
+
+def files_needed(names: Collection[str], sizes: Sizes, growth: GrowthSizes) -> int:
+    """Open files of a process, for the most connections that are held at once."""
+    connections = {
+        "idle": max(sizes.idle),
+        "storm": sizes.storm,
+        AXES["connections"].name: max(growth.connections) + 2 * TALKING,
+        AXES["groups"].name: 2 * max(growth.groups),
+        AXES["pairs"].name: 2 * max(growth.pairs),
+    }
+    return SPARE_FILES + max((count for name, count in connections.items() if name in names), default=0)
 
 
 def keep(chosen: argparse.Namespace, described: Run, results: Results) -> str:
