@@ -1,4 +1,4 @@
-"""What ``--demo`` serves: a group and two admins."""
+"""What ``--demo`` serves: a group, two admins, and a customer of its shop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from chatproto.services.operator import Operator
 
 GROUP = "Demo"
 ADMINS = ("Alice", "Bob")
+CUSTOMER = {"sub": "demo-guest", "name": "Gina"}
+"""Claims of the shop's one customer."""
 
 
 @dataclass(frozen=True, slots=True)

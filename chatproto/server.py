@@ -26,7 +26,7 @@ from chatproto.connection.hub import Hub
 from chatproto.connection.lag import Lag
 from chatproto.connection.protocol import ChatFactory
 from chatproto.connection.rate import Newcomers, Rate
-from chatproto.demo import Demo, new_password, seed_demo
+from chatproto.demo import CUSTOMER, Demo, new_password, seed_demo
 from chatproto.domain.events import GroupChanged
 from chatproto.domain.tokens import load_keyring
 from chatproto.embedded import EmbeddedPostgres
@@ -281,8 +281,18 @@ class ChatServer:
             per_name=config.password_tries,
             per_address=config.password_tries_per_address,
         )
-        shown = pages(Assets(), image_hosts=config.image_hosts, shops=config.origins, login=login, demo=config.demo)
+        shown = pages(
+            Assets(),
+            image_hosts=config.image_hosts,
+            shops=config.origins,
+            login=login,
+            demo=self._sign_customer if config.demo else None,
+        )
         return {**shown, b"files": Files(self.uploads, self.store)}
+
+    def _sign_customer(self) -> str:
+        """A token for Gina, who shops in the demo."""
+        return self.services.keyring.issue(CUSTOMER, self.config.password_life, time.time())
 
     async def _listen(self) -> None:
         self._undo.append(self._close_ports)

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from chatproto import __version__
 from chatproto.config import Config, Options
-from chatproto.demo import Demo
+from chatproto.demo import CUSTOMER, Demo
 from chatproto.errors import StartError
 from chatproto.listening import file_limit, room_for
 from chatproto.server import ChatServer
@@ -115,7 +115,7 @@ class ChatService(Service):
         """Where to go and what to paste, on the terminal itself and without a time stamp in front."""
         keyring, now = self._server.services.keyring, time.time()
         alice, bob = (keyring.issue({"admin_id": admin_id}, DEMO_TTL, now) for admin_id in demo.admin_ids)
-        guest = keyring.issue({"sub": "demo-guest", "name": "Gina"}, DEMO_TTL, now)
+        guest = keyring.issue(CUSTOMER, DEMO_TTL, now)
         host = self._server.ports[0].getHost()
         port = getattr(host, "port", host)
         login = {"api_key": codes.ADMIN_LOGIN, "call_type": codes.CALL_ADMIN}

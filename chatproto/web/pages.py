@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.web.resource import Resource
@@ -11,7 +11,7 @@ from twisted.web.server import Request
 from chatproto.web import headers
 from chatproto.web.assets import LOADER, Asset, Assets
 from chatproto.web.headers import Fields
-from chatproto.web.plain import Plain
+from chatproto.web.plain import Plain, say
 
 
 class Served(Plain):
@@ -80,12 +80,16 @@ class StaticFiles(Plain):
 
 
 class Demo(Plain):
-    """/demo/: a small shop, whose pages have the addresses of their files."""
+    """/demo/: a small shop, whose pages have the addresses of their files.
+
+    :param sign: a token for its one customer, who asks with ``POST /demo/token`` and is not asked for a password.
+    """
 
     isLeaf = True
 
-    def __init__(self, assets: Assets) -> None:
+    def __init__(self, assets: Assets, sign: Callable[[], str]) -> None:
         super().__init__()
+        self._sign = sign
         self._files: dict[str, Served] = {}
         for name in assets.names("demo/"):
             page = assets.page(f"demo/{name}") if name.endswith(".html") else None
@@ -98,18 +102,26 @@ class Demo(Plain):
         if not request.postpath and _with_slash(request):
             return b""
         name = "/".join(part.decode("ascii", "replace") for part in request.postpath or ())
+        if name == "token" and request.method == b"POST":
+            return say(request, 200, self._sign())
         found = self._files.get(name or "index.html")
         return super().render(request) if found is None else found.render(request)
 
 
 def pages(
-    assets: Assets, *, image_hosts: Sequence[str], shops: Sequence[str], login: Resource | None, demo: bool
+    assets: Assets,
+    *,
+    image_hosts: Sequence[str],
+    shops: Sequence[str],
+    login: Resource | None,
+    demo: Callable[[], str] | None,
 ) -> dict[bytes, Resource]:
     """First part of the path → resource, for :func:`chatproto.web.site.make_site`.
 
     :param image_hosts: where pictures of products and people may come from, beside our own host.
     :param shops: origins whose pages may show the guest's panel.
     :param login: answers ``POST /console/login``.
+    :param demo: signs in the customer of the demo shop; without it there is none.
     """
     found: dict[bytes, Resource] = {b"static": StaticFiles(assets)}
     if (page := assets.page("console/index.html", image_hosts)) is not None:
@@ -120,8 +132,8 @@ def pages(
         found[b"frame"] = Served(page, headers.frame_fields(image_hosts, shops))
     if (loader := assets.get(assets.packed(LOADER))) is not None:
         found[b"widget.js"] = Served(loader, headers.loader_fields())
-    if demo:
-        found[b"demo"] = Demo(assets)
+    if demo is not None:
+        found[b"demo"] = Demo(assets, demo)
     return found
 
 
