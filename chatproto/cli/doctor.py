@@ -31,6 +31,8 @@ from chatproto.domain.tokens import load_server_secret, read_shop_keys
 from chatproto.embedded import EmbeddedPostgres
 from chatproto.embedded.programs import find
 from chatproto.errors import StartError, StorageError
+from chatproto.files.place import Unavailable
+from chatproto.files.s3 import Bucket
 from chatproto.listening import OTHER_FILES
 from chatproto.storage import migrations, registry
 from chatproto.storage.pool import Pool
@@ -68,6 +70,7 @@ async def examine(config: Config, reactor: Any) -> list[Check]:
         data_directory(config.data),
         *keys(config),
         *await database(config, reactor),
+        await deferToThreadPool(reactor, reactor.getThreadPool(), file_store, config),
         nvx(),
         file_limit(config.max_connections),
         *[await port(endpoint, reactor) for endpoint in config.listen],
@@ -115,6 +118,27 @@ def data_directory(path: Path) -> Check:
 
 
 _OTHER_DATA = "give another --data"
+
+
+def file_store(config: Config) -> Check:
+    """Whether files can be kept. In a bucket a file is written for it, and removed; blocks."""
+    name = "file store"
+    if isinstance(config.files, str):
+        try:
+            Bucket(config.files, config.bucket_endpoint, 1).probe()
+        except (StartError, Unavailable) as error:
+            return Check(name, FAIL, str(error), "see what the key may do, and --bucket-endpoint")
+        return Check(name, OK, f"{config.files} can be written to")
+    path = config.files or config.data / "files"
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        return Check(name, FAIL, f"{there} is no directory", "give another --files")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        return Check(name, FAIL, f"{there} is not ours to write", "chown it to this user, or give another --files")
+    free = shutil.disk_usage(there).free
+    if free < config.min_free + config.max_file:
+        return Check(name, WARN, f"{path} has {free >> 20} MiB left", "free some space, or lower --min-free")
+    return Check(name, OK, f"{path}, {free >> 30} GiB free")
 
 
 def keys(config: Config) -> list[Check]:

@@ -6,6 +6,7 @@ its own: a slow reader holds no connection to the bucket.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,18 @@ class Bucket:
             raise StartError(f"--files {self._url}: no credentials, give AWS_ACCESS_KEY_ID and the like") from None
         except self._errors.BotoCoreError as error:
             raise Unavailable(f"{self._url} cannot be reached: {error}") from error
+
+    def probe(self) -> None:
+        """Write a file, and remove it.
+
+        :raises StartError: nothing can be kept here.
+        :raises Unavailable: nor can it now.
+        """
+        self.prepare()
+        name = secrets.token_hex(20)
+        with self._translated():
+            self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=b"")
+        self.remove(name)
 
     def keep(self, path: Path, name: str, media_type: str) -> None:
         with path.open("rb") as file, self._translated():

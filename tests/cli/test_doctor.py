@@ -7,6 +7,7 @@ import resource
 import shutil
 import socket
 import stat
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -19,8 +20,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from chatproto.cli import doctor
 from chatproto.cli.doctor import FAIL, OK, WARN, Check
 from chatproto.config import Config
+from chatproto.storage import migrations
 from chatproto.web.site import make_site
 from tests.database import DatabaseTestCase, execute, named, scratch
+from tests.files import bucket
 
 RANDOM = b"5f1d0c9be8a7463210fedcba98765432"
 
@@ -37,6 +40,48 @@ class InDirectory(SynchronousTestCase):
         path.write_bytes(content)
         path.chmod(mode)
         return path
+
+
+class FileStoreTests(InDirectory):
+    def check(self, status: str, *words: str, **options: Any) -> None:
+        found = doctor.file_store(Config(data=self.data, **options))
+        self.assertEqual(status, found.status, found)
+        for word in words:
+            self.assertIn(word, f"{found.found} {found.advice}")
+        self.assertEqual(status == OK, not found.advice)
+
+    def test_fine(self) -> None:
+        """Files can be kept where the daemon would keep them, and the doctor makes nothing."""
+        self.check(OK, f"{self.data}/files")
+        self.check(OK, f"{self.data}/deep/er", files=self.data / "deep" / "er")
+        self.assertEqual([], list(self.data.iterdir()))
+
+    def test_a_file(self) -> None:
+        """A file in its place is told, also further up."""
+        path = self.write("file", b"")
+        self.check(FAIL, "no directory", "--files", files=path)
+        self.check(FAIL, "no directory", files=path / "deeper")
+
+    def test_no_way_in(self) -> None:
+        if os.geteuid() == 0:
+            raise SkipTest("root gets in everywhere")
+        self.data.chmod(0o500)
+        self.check(FAIL, "not ours to write", "chown")
+
+    def test_full(self) -> None:
+        """A disk on which no file would be taken is told before somebody sends one."""
+        self.check(WARN, "left", "--min-free", min_free=1 << 60)
+
+    def test_bucket(self) -> None:
+        """A bucket that can be written to is found so, and nothing stays in it."""
+        if bucket.MISSING:
+            raise SkipTest(bucket.MISSING)
+        self.patch(os, "environ", {**os.environ, **bucket.ENVIRONMENT})
+        name = bucket.new_bucket(f"doctor-{os.getpid()}")
+        self.check(OK, "can be written", files=f"s3://{name}/x", bucket_endpoint=bucket.endpoint())
+        self.assertEqual(bucket.names(name), [])
+        self.check(FAIL, "NoSuchBucket", files="s3://nothing", bucket_endpoint=bucket.endpoint())
+        self.check(FAIL, "cannot be reached", "--bucket-endpoint", files="s3://x", bucket_endpoint="http://127.0.0.1:9")
 
 
 class DataDirectoryTests(InDirectory):
@@ -233,7 +278,8 @@ class DatabaseTests(DatabaseTestCase):
         self.assertIn("PostgreSQL", database.found)
         [(fsync,)] = execute(self.dsn, "SELECT current_setting('fsync')")
         self.assertEqual(OK if fsync == "on" else WARN, database.status)
-        self.assertEqual((OK, "version 1"), (schema.status, schema.found))
+        newest = len(migrations.read(resources.files("chatproto.storage") / "schema"))
+        self.assertEqual((OK, f"version {newest}"), (schema.status, schema.found))
         self.assertEqual(OK, clock.status)
 
     async def test_empty(self) -> None:
@@ -275,7 +321,7 @@ class DatabaseTests(DatabaseTestCase):
         """The whole examination is one list, which says "not ok" exactly when something fails."""
         config = Config(data=self.data, database=self.dsn, listen=("tcp:0:interface=127.0.0.1",), max_connections=1)
         checks = await doctor.examine(config, reactor)
-        names = ["data", "server key", "shop key", "database", "schema", "clock", "NVX", "files", "port"]
+        names = ["data", "server key", "shop key", "database", "schema", "clock", "file store", "NVX", "files", "port"]
         self.assertEqual(names, [one.name for one in checks])
         self.assertTrue(doctor.as_json(checks)["ok"])
         broken = [*checks, Check("port", FAIL, "taken", "give another")]
