@@ -141,6 +141,7 @@ class AssignmentStore:
                 UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND id = ANY(%(ids)s)
                 UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND state = 'serving'
                           AND admin_id = %(admin)s)
+            ORDER BY c.queue_rank, c.queued_at, c.id
             """,
             {"group": group_id, "gid": scope.gid, "ids": list(scope.conversations), "admin": scope.of_admin},
         )
