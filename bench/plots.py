@@ -29,6 +29,7 @@ matplotlib.rcParams.update(
         "svg.fonttype": "none",
         "svg.hashsalt": "chatproto",
         "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
