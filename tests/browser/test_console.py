@@ -87,7 +87,7 @@ class ConversationTests(BrowserTestCase):
         expect(desk.get_by_text("A secret of mine")).to_have_count(0)
 
     def test_history(self) -> None:
-        """Older messages come on scrolling up, without a jump; days are parted; new ones below are counted, not forced."""
+        """Older messages come on scrolling up; days are parted; new ones below are counted, and do not pull."""
         desk = self.console(self.add_admin("Alice"))
         gina = self.guest()
         for number in range(1, 131):

@@ -1,0 +1,229 @@
+"""What makes the console good to work with: everybody can use it, by hand or by keyboard, large or small, all day."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from chatproto.web.assets import STATIC, packed_name
+from tests.browser.case import BrowserTestCase
+from tests.browser.server import Guest
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+
+CONTEXT = {
+    "page_url": "https://shop.example/lamps/red",
+    "title": "Red lamp, brass foot – Hearth & Oak",
+    "referrer": "https://search.example/?q=lamp",
+    "product": {"id": "7", "title": "Red lamp, brass foot", "price": "129", "currency": "EUR"},
+    "order": {"id": "A-1007", "status": "shipped", "total": 258, "currency": "EUR", "items": [1, 2]},
+}
+
+
+class Desk(BrowserTestCase):
+    def busy(self, page: Page) -> Guest:
+        """A desk with some guests, one of them in a conversation."""
+        self.console(self.add_admin("Alice Martin", capacity=4), page)
+        gina = self.guest("Gina Rossi", profile={"level": "gold", "orders": 7, "city": "Torino"})
+        gina.ask(22600, context=CONTEXT)
+        gina.say("Hello, is the red one in stock?")
+        self.guest("Hugo").say("Where is my parcel?")
+        self.guest("小林").say("你好，请问什么时候发货？")
+        self.guest("Ivy Chen").say({"id": "A-1007", "status": "shipped", "total": 258, "currency": "EUR"}, 4)
+        self.guest("", sub="").say("Anybody there?")
+        self.guest("Jonas").say("I would like to return the vase")
+        page.get_by_role("button", name="Gina").click()
+        composer = page.get_by_role("textbox", name="Message")
+        for line in ("Yes, two are left.", "Shall I put one aside for you?"):
+            composer.fill(line)
+            page.keyboard.press("Enter")
+            gina.push(22399)
+        gina.ask(22200)
+        gina.say("Please do! This is the one I mean:")
+        gina.say({"id": "7", "title": "Red lamp, brass foot", "price": "129", "currency": "EUR"}, 3)
+        expect(page.get_by_role("log").get_by_text("€129.00")).to_be_visible()
+        return gina
+
+
+class AccessTests(Desk):
+    def serious(self, page: Page) -> list[Any]:
+        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        return [
+            (one["id"], [node["html"] for node in one["nodes"]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+
+    def test_axe(self) -> None:
+        """A tool that knows what keeps people out finds nothing serious, by day and by night."""
+        for scheme in ("light", "dark"):
+            page = self.context(color_scheme=scheme, bypass_csp=True)
+            page.set_default_timeout(15_000)
+            login = self.page(page)
+            login.goto(f"{self.origin}/console/")
+            login.get_by_role("button", name="Sign in").wait_for()
+            self.assertEqual(self.serious(login), [], scheme)
+            desk = self.page(page)
+            self.group_id = self.server.daemon.add_group()
+            self.busy(desk)
+            desk.get_by_role("tab", name="Queue").click()
+            self.assertEqual(self.serious(desk), [], scheme)
+            desk.get_by_role("tab", name="Mine").click()
+            self.picture(desk, f"console-{scheme}")
+            for button in ("Transfer", "Product card", "Settings"):
+                desk.get_by_role("button", name=button).click()
+                desk.get_by_role("dialog").wait_for()
+                self.assertEqual(self.serious(desk), [], f"{button}, {scheme}")
+                desk.keyboard.press("Escape")
+                desk.get_by_role("dialog").wait_for(state="detached")
+
+    def test_keyboard(self) -> None:
+        """Without a mouse: take a guest, answer, hand over, and go from chat to chat."""
+        desk = self.console(self.add_admin("Alice"))
+        desk.get_by_role("switch").focus()
+        desk.keyboard.press("Space")
+        expect(desk.get_by_role("switch")).to_have_attribute("aria-checked", "false")
+        gina, hugo = self.guest("Gina"), self.guest("Hugo")
+        gina.say("Hello")
+        hugo.say("Good morning")
+        expect(desk.get_by_text("2 are waiting")).to_be_visible()
+        self.tab_to(desk, "Take next")
+        desk.keyboard.press("Enter")
+        expect(desk.get_by_role("textbox", name="Message")).to_be_focused()
+        desk.keyboard.type("Hello Gina")
+        desk.keyboard.press("Enter")
+        self.assertEqual(gina.push(22399)["message_info"]["msg"], "Hello Gina")
+        self.tab_to(desk, "Take next")
+        desk.keyboard.press("Enter")
+        expect(desk.get_by_role("heading", name="Hugo").first).to_be_visible()
+        desk.keyboard.press("Alt+ArrowDown")
+        expect(desk.get_by_role("heading", name="Gina").first).to_be_visible()
+        self.console(self.add_admin("Bob"))
+        self.tab_to(desk, "Transfer")
+        desk.keyboard.press("Enter")
+        self.tab_to(desk, "to")
+        desk.keyboard.press("Space")
+        self.tab_to(desk, "note")
+        desk.keyboard.type("asks for the red one")
+        self.tab_to(desk, "Transfer")
+        desk.keyboard.press("Enter")
+        gina.push(22099, lambda data: data["reason"] == "transferred")
+        # A list of hundreds is one stop; the arrows go through it.
+        self.tab_to(desk, "Hugo")
+        desk.keyboard.press("Enter")
+        expect(desk.get_by_role("heading", name="Hugo").first).to_be_visible()
+        desk.keyboard.press("Escape")
+        expect(desk.get_by_text("Choose a chat")).to_be_visible()
+
+    def tab_to(self, page: Page, name: str) -> None:
+        """Press Tab until what has this name, or stands for it, has the focus; it must show that it does."""
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            named, outline = page.evaluate(
+                "(({ariaLabel, name, innerText}) => [ariaLabel || name || innerText || '',"
+                " getComputedStyle(document.activeElement).outlineStyle])(document.activeElement)"
+            )
+            if name in named:
+                self.assertNotEqual(outline, "none", name)
+                return
+        self.fail(f"Tab never comes to {name}")
+
+
+class PhoneTests(Desk):
+    def test_phone(self) -> None:
+        """On a phone one thing at a time fills the screen: the list, a chat, the guest; and "back" goes back."""
+        page = self.person(**PHONE)
+        gina = self.busy(page)
+        self.picture(page, "console-phone-chat")
+        self.assertEqual(page.evaluate("document.documentElement.scrollWidth"), 390)
+        expect(page.get_by_role("navigation")).to_be_hidden()
+        page.get_by_role("button", name="About the guest").click()
+        expect(page.get_by_role("complementary")).to_be_in_viewport()
+        self.picture(page, "console-phone-guest")
+        page.get_by_role("complementary").get_by_role("button", name="Close").click()
+        page.go_back()
+        expect(page.get_by_role("navigation")).to_be_visible()
+        self.picture(page, "console-phone-list")
+        gina.say("Are you there?")
+        expect(page.get_by_role("button", name="Gina")).to_contain_text("Are you there?")
+        page.get_by_role("button", name="Gina").click()
+        page.get_by_role("button", name="Back to the list").click()
+        expect(page.get_by_role("navigation")).to_be_visible()
+        sizes = page.eval_on_selector_all(
+            "input, textarea", "all => all.map(one => parseFloat(getComputedStyle(one).fontSize))"
+        )
+        self.assertGreaterEqual(min(sizes), 16)
+
+
+class LoadTests(BrowserTestCase):
+    def test_many(self) -> None:
+        """With 300 chats in the list and 2,000 messages in one, what happens changes only its own place."""
+        alice = self.add_admin("Alice", capacity=1000)
+        gina = self.fill(alice)
+        desk = self.console(alice)
+        expect(desk.locator(".chat-row")).to_have_count(300)
+        row = desk.get_by_role("button", name="Gina")
+        row.click()
+        log = desk.get_by_role("log")
+        expect(log.get_by_text("Line 2000", exact=True)).to_be_in_viewport()
+        while desk.locator(".bubble").count() < 2000:
+            log.evaluate("log => { log.scrollTop = 0; }")
+            expect(log).to_have_attribute("aria-busy", "false")
+        log.evaluate("log => { log.scrollTop = log.scrollHeight; }")
+        desk.evaluate(
+            """() => {
+                window.changed = 0;
+                new MutationObserver((all) => { changed += all.length; })
+                    .observe(document.body, {childList: true, subtree: true, attributes: true, characterData: true});
+            }"""
+        )
+        desk.get_by_role("textbox", name="Message").press_sequentially("What can I do for you?")
+        gina.say("Something new")
+        expect(log.get_by_text("Something new")).to_be_in_viewport()
+        expect(row).to_contain_text("Something new")
+        # 22 key presses and a message: some marks and buttons each, never a list.
+        self.assertLess(desk.evaluate("changed"), 150)
+
+    def fill(self, admin_id: int) -> Guest:
+        """300 chats of an admin, and 2,000 messages in one of them, whose guest is returned."""
+        gina = self.guest("Gina")
+        sql = self.server.daemon.sql
+        sql(
+            "WITH people AS (INSERT INTO guest (external_id, name)"
+            " SELECT %s || n, 'Guest ' || n FROM generate_series(1, 299) n RETURNING id)"
+            " INSERT INTO conversation (group_id, guest_id) SELECT %s, id FROM people",
+            f"{self.group_id} many ",
+            self.group_id,
+        )
+        sql(
+            "INSERT INTO message (conversation_id, seq, sender_id, created_at, sender_type, file_type, cmid, body)"
+            " SELECT c.id, n, c.guest_id, now_ms() - 2000 + n, 1, 0, 's' || n, '\"Line ' || n || '\"'"
+            " FROM conversation c, generate_series(1, 2000) n WHERE guest_id = %s",
+            gina.gid,
+        )
+        sql("UPDATE conversation SET last_seq = 2000, last_message_at = now_ms() WHERE guest_id = %s", gina.gid)
+        sql(
+            "UPDATE conversation SET state = 'serving', admin_id = %s, last_admin_id = %s, last_served_by = %s"
+            " WHERE group_id = %s",
+            *(admin_id, admin_id, admin_id, self.group_id),
+        )
+        sql(
+            "INSERT INTO service (conversation_id, admin_id, started_at, first_seq)"
+            " SELECT id, admin_id, now_ms(), 1 FROM conversation WHERE group_id = %s",
+            self.group_id,
+        )
+        return gina
+
+
+class SizeTests(BrowserTestCase):
+    def test_budget(self) -> None:
+        """The console comes in at most 60 kB, so that it opens at once on a slow line."""
+        sizes = {
+            name: len(gzip.compress((STATIC / packed_name(name)).read_bytes(), 9))
+            for name in ("console/main.js", "console/console.css")
+        }
+        self.assertLessEqual(sum(sizes.values()), 60_000, json.dumps(sizes))
