@@ -163,7 +163,8 @@ _IDLE = """
 # snapshot does not have.
 _LEFT = """
     c.state = 'queued'
-    AND EXISTS (SELECT FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL AND (c.last_seq < s.first_seq
+    AND EXISTS (SELECT FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL AND (
+        c.last_seq < s.first_seq
         OR coalesce(c.last_message_at, 0) < s.started_at AND NOT EXISTS (SELECT FROM message m
             WHERE m.conversation_id = c.id AND m.seq >= s.first_seq AND m.recalls IS NULL)))
     AND NOT EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = c.guest_id
