@@ -46,6 +46,10 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const act = (promise) => promise.catch((error) => explain(error, i18n));
   const close = () => setDialog(null);
 
+  // Who opened a chat means to write; on a phone that would bring up the keyboard over what is to be read.
+  useEffect(() => {
+    if (matchMedia('(pointer: fine)').matches) document.querySelector('.chat textarea')?.focus();
+  }, []);
   useEffect(() => {
     const press = (event) => {
       if (event.key === 'Escape' && !event.defaultPrevented && !document.querySelector('dialog[open]')) onBack();
@@ -91,16 +95,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
         <button type="button" class="button strong small" onClick=${() => act(desk.take(gid))}>${t('take')}</button></div>`}
       ${entry.state === 'ended' && html`<div class="hint"><p>${t('endedHere')}</p></div>`}
       ${others && html`<div class="hint"><p>${otherServes(entry, desk, i18n)}</p></div>`}
-      <${Composer} i18n=${i18n} draft=${desk.drafts.value.get(gid) ?? ''} disabled=${others} onDraft=${(text) => desk.draft(gid, text)}
-        onSend=${(text) => {
-          desk.send(gid, text);
-          desk.draft(gid, '');
-        }}
-        onFiles=${files} onTyping=${(typing) => desk.tellTyping(gid, typing)} onTrouble=${say}
-        onVoice=${(blob, duration_ms) => void desk.sendFile(gid, blob, { voice: true, duration_ms, name: t('kind2') })}>
-        <button type="button" class="tool card-tool" disabled=${others} aria-label=${t('productCard')} title=${t('productCard')} onClick=${() => setDialog('product')}><${Icon} name="tag" /></button>
-        <button type="button" class="tool card-tool" disabled=${others} aria-label=${t('orderCard')} title=${t('orderCard')} onClick=${() => setDialog('order')}><${Icon} name="box" /></button>
-      <//>
+      <${Writing} gid=${gid} desk=${desk} i18n=${i18n} disabled=${others} onFiles=${files} onCard=${setDialog} />
     </footer>
     ${over > 0 && !others && html`<div class="drop" aria-hidden="true"><p>${t('file')}</p></div>`}
     ${dialog === 'transfer' && html`<${Transfer} desk=${desk} entry=${entry} i18n=${i18n} onClose=${close} onDone=${() => {
@@ -117,6 +112,22 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
         desk.send(gid, card, kind);
       }} />`}
   </main>`;
+}
+
+/** A part of its own, so that a key press draws nothing else. */
+function Writing({ gid, desk, i18n, disabled, onFiles, onCard }) {
+  const { t } = i18n;
+  const cards = [['product', 'tag', 'productCard'], ['order', 'box', 'orderCard']];
+  return html`<${Composer} i18n=${i18n} draft=${desk.draft.value} disabled=${disabled} onDraft=${(text) => desk.write(gid, text)}
+    onSend=${(text) => {
+      desk.send(gid, text);
+      desk.write(gid, '');
+    }}
+    onFiles=${onFiles} onTyping=${(typing) => desk.tellTyping(gid, typing)} onTrouble=${say}
+    onVoice=${(blob, duration_ms) => void desk.sendFile(gid, blob, { voice: true, duration_ms, name: t('kind2') })}>
+    ${cards.map(([kind, icon, word]) => html`<button type="button" class="tool card-tool" key=${kind} disabled=${disabled} aria-label=${t(word)}
+      title=${t(word)} onClick=${() => onCard(kind)}><${Icon} name=${icon} /></button>`)}
+  <//>`;
 }
 
 function otherServes(entry, desk, i18n) {

@@ -15,6 +15,7 @@ export class Desk {
   #marked = new Map();
   #typingEnds = new Map();
   #threads = new Map();
+  #texts = new Map();
 
   /**
    * @param {string} token
@@ -28,6 +29,7 @@ export class Desk {
     this.on = on;
     this.me = Number(claims(token).admin_id);
     this.storage = safeStorage();
+    this.#readDrafts();
     this.admins = signal({});
     this.guests = signal(new Map());
     this.more = signal(false); // ended ones that are not in the list
@@ -36,7 +38,8 @@ export class Desk {
     this.typing = signal(new Set());
     this.uploads = signal([]);
     this.notes = signal(new Map()); // gid → lines between the messages
-    this.drafts = signal(this.#keptDrafts());
+    this.draft = signal(''); // of the selected chat
+    this.drafts = signal(new Map(this.#texts)); // of all, as they were when the chat was left
     this.loaded = signal(false);
 
     const all = (state, order) => computed(() => [...this.guests.value.values()].filter(state).sort(order));
@@ -199,7 +202,11 @@ export class Desk {
   // What the agent does.
 
   select(gid) {
-    this.selected.value = gid;
+    batch(() => {
+      this.selected.value = gid;
+      this.draft.value = this.#texts.get(gid) ?? '';
+      this.drafts.value = new Map(this.#texts);
+    });
     if (gid !== null && this.ready) this.#open(gid);
   }
 
@@ -312,11 +319,10 @@ export class Desk {
 
   // Drafts.
 
-  draft(gid, text) {
-    const drafts = new Map(this.drafts.peek());
-    if (text) drafts.set(gid, text);
-    else drafts.delete(gid);
-    this.drafts.value = drafts;
+  write(gid, text) {
+    if (text) this.#texts.set(gid, text);
+    else this.#texts.delete(gid);
+    if (gid === this.selected.peek()) this.draft.value = text;
     const key = this.#draftKey(gid);
     try {
       if (text) this.storage.setItem(key, text);
@@ -330,13 +336,11 @@ export class Desk {
     return `chatproto.draft.${this.me}.${gid}`;
   }
 
-  #keptDrafts() {
-    const drafts = new Map();
+  #readDrafts() {
     const prefix = this.#draftKey('');
     for (let index = 0; index < this.storage.length; index += 1) {
       const key = this.storage.key(index);
-      if (key.startsWith(prefix)) drafts.set(Number(key.slice(prefix.length)), this.storage.getItem(key));
+      if (key.startsWith(prefix)) this.#texts.set(Number(key.slice(prefix.length)), this.storage.getItem(key));
     }
-    return drafts;
   }
 }

@@ -1,12 +1,14 @@
 // The messages of a conversation on the screen: days, groups, read marks, what is being sent, older ones on scrolling up.
 
-import { Component, html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../vendor/ui.js';
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../vendor/ui.js';
 import { midnight } from './i18n.js';
 import { Icon } from './icons.js';
 import { Body } from './kinds.js';
 
 const GROUP = 180_000;
 const NEAR = 60;
+const FIRST = 100;
+const MORE = 100;
 
 /**
  * @param {object[]} messages message_info, by seq; also {note, at, key}: a line between them
@@ -19,11 +21,15 @@ const NEAR = 60;
  * @param {(message: object) => unknown} actions buttons beside a message
  * @param {unknown} ending what stands below the last message, such as that somebody is typing
  */
-export function Log({ i18n, messages, pending = [], mine, readSeq = 0, older, loading, onOlder, onSeen, who, actions, onRetry, onDiscard, ending }) {
+export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, older, loading, onOlder, onSeen, who, actions, onRetry, onDiscard, ending }) {
   const box = useRef(null);
   const inner = useRef(null);
   const view = useRef({ bottom: true, first: undefined, height: 0, seen: 0 });
+  const drawn = useRef(new Map());
   const [below, setBelow] = useState(0);
+  // Of a long conversation only the end is drawn, until somebody scrolls up.
+  const [from, setFrom] = useState(() => (all.length > FIRST + MORE ? all.at(-FIRST).seq : null));
+  const messages = useMemo(() => (from === null ? all : all.slice(all.findIndex(({ seq }) => seq === from))), [all, from]);
   const rows = useMemo(() => arrange(messages, pending, mine), [messages, pending]);
   const last = messages.at(-1);
   const lastRead = useMemo(() => messages.findLast?.((one) => one.seq <= readSeq && mine(one))?.seq, [messages, readSeq]);
@@ -79,23 +85,37 @@ export function Log({ i18n, messages, pending = [], mine, readSeq = 0, older, lo
       document.removeEventListener('visibilitychange', look);
     };
   });
+  function more() {
+    if (box.current.scrollTop >= 200) return;
+    if (from !== null) setFrom(all[all.findIndex(({ seq }) => seq === from) - MORE]?.seq ?? null);
+    else if (older && !loading) onOlder?.();
+  }
+
   // A short conversation does not scroll: fetch until it does.
-  useEffect(() => {
-    if (older && !loading && box.current.scrollTop < 200) onOlder?.();
-  }, [older, loading, rows]);
+  useEffect(more, [older, loading, rows]);
 
   function scrolled() {
     view.current.bottom = atBottom();
     if (view.current.bottom) look();
-    if (older && !loading && box.current.scrollTop < 200) onOlder?.();
+    more();
+  }
+
+  /** A row that has not changed is the same node again, at which Preact does not look: there may be thousands. */
+  function draw(row) {
+    const read = row.message?.seq !== undefined && row.message.seq === lastRead;
+    const locale = i18n.locale.value;
+    const before = drawn.current.get(row.key);
+    if (before && before.read === read && before.locale === locale && alike(before.row, row)) return before.node;
+    const node = html`<${Row} key=${row.key} row=${row} i18n=${i18n} who=${who} actions=${actions} read=${read} onRetry=${onRetry} onDiscard=${onDiscard} />`;
+    drawn.current.set(row.key, { row, read, locale, node });
+    return node;
   }
 
   return html`<div class="log-box">
     <div class="log" ref=${box} role="log" tabindex="0" aria-label=${i18n.t('conversation')} aria-busy=${loading ? 'true' : 'false'} onScroll=${scrolled}>
       <div class="log-inner" ref=${inner}>
         <p class="log-older quiet" aria-hidden="true">${loading && older ? i18n.t('loadingOlder') : ''}</p>
-        ${rows.map((row) => html`<${Row} key=${row.key} row=${row} i18n=${i18n} locale=${i18n.locale.value} who=${who} actions=${actions}
-          read=${row.message?.seq !== undefined && row.message.seq === lastRead} onRetry=${onRetry} onDiscard=${onDiscard} />`)}
+        ${rows.map(draw)}
         ${ending}
       </div>
     </div>
@@ -139,33 +159,25 @@ function arrange(messages, pending, mine) {
   return rows;
 }
 
-/** Drawn again only when something of its own has changed: there may be thousands. */
-class Row extends Component {
-  shouldComponentUpdate(next) {
-    const { row, read, locale } = this.props;
-    const other = next.row;
-    return read !== next.read || locale !== next.locale || row.message !== other.message || row.follows !== other.follows ||
-      row.more !== other.more || row.day !== other.day || row.note !== other.note;
-  }
+const alike = (a, b) => ['message', 'follows', 'more', 'day', 'note'].every((key) => a[key] === b[key]);
 
-  render({ row, i18n, who, actions, read, onRetry, onDiscard }) {
-    if (row.day) return html`<h3 class="day"><time datetime=${new Date(row.at ?? row.day).toISOString().slice(0, 10)}>${i18n.day(row.day)}</time></h3>`;
-    if (row.note) return html`<p class="note">${row.note}</p>`;
-    const { message, own, follows, more, at } = row;
-    const name = !follows && who?.(message);
-    return html`<div class=${`row ${own ? 'mine' : 'theirs'} ${follows ? 'follows' : ''}`}>
-      ${name && html`<p class="who">${name}</p>`}
-      <div class="line">
-        <div class=${`bubble kind${message.recalled ? 0 : message.file_type} ${message.state === 'failed' ? 'failed' : ''}`}>
-          ${message.name !== undefined && message.msg === undefined
-            ? html`<${Uploading} entry=${message} i18n=${i18n} />`
-            : html`<${Body} message=${message} i18n=${i18n} />`}
-        </div>
-        ${actions?.(message)}
+function Row({ row, i18n, who, actions, read, onRetry, onDiscard }) {
+  if (row.day) return html`<h3 class="day"><time datetime=${new Date(row.at ?? row.day).toISOString().slice(0, 10)}>${i18n.day(row.day)}</time></h3>`;
+  if (row.note) return html`<p class="note">${row.note}</p>`;
+  const { message, own, follows, more, at } = row;
+  const name = !follows && who?.(message);
+  return html`<div class=${`row ${own ? 'mine' : 'theirs'} ${follows ? 'follows' : ''}`}>
+    ${name && html`<p class="who">${name}</p>`}
+    <div class="line">
+      <div class=${`bubble kind${message.recalled ? 0 : message.file_type} ${message.state === 'failed' ? 'failed' : ''}`}>
+        ${message.name !== undefined && message.msg === undefined
+          ? html`<${Uploading} entry=${message} i18n=${i18n} />`
+          : html`<${Body} message=${message} i18n=${i18n} />`}
       </div>
-      <${Status} message=${message} own=${own} more=${more} read=${read} at=${at} i18n=${i18n} onRetry=${onRetry} onDiscard=${onDiscard} />
-    </div>`;
-  }
+      ${actions?.(message)}
+    </div>
+    <${Status} message=${message} own=${own} more=${more} read=${read} at=${at} i18n=${i18n} onRetry=${onRetry} onDiscard=${onDiscard} />
+  </div>`;
 }
 
 function Status({ message, own, more, read, at, i18n, onRetry, onDiscard }) {

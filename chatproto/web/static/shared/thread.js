@@ -2,8 +2,8 @@
 
 import { signal } from '../vendor/ui.js';
 
-const PAGE = 40;
-const CATCH_UP = 100;
+const FIRST = 40;
+const PAGE = 100;
 
 export class Thread {
   #bySeq = new Map();
@@ -59,7 +59,7 @@ export class Thread {
     try {
       for (;;) {
         const from = this.whole ?? 0;
-        const { recs, has_more } = await this.fetch({ after_seq: from, page_size: CATCH_UP });
+        const { recs, has_more } = await this.fetch({ after_seq: from, page_size: PAGE });
         this.#take(Object.values(recs));
         if (!has_more || this.whole === from) break;
       }
@@ -74,7 +74,7 @@ export class Thread {
     this.loading.value = true;
     try {
       const first = this.#bySeq.size ? Math.min(...this.#bySeq.keys()) : undefined;
-      const page = await this.fetch({ ...(first && { before_seq: first }), page_size: PAGE });
+      const page = await this.fetch(first ? { before_seq: first, page_size: PAGE } : { page_size: FIRST });
       if (first === undefined) this.start(page.recs, Math.max(0, ...Object.keys(page.recs).map(Number)));
       else this.#take(Object.values(page.recs));
       this.older.value = page.has_more;
