@@ -2,7 +2,7 @@
 
 The site has each body whole before it sees the request. What takes bodies piece by piece is asked first, when nothing
 but the header is there, and may answer at any time: a sender who is refused is told so at once, and what it still sends
-is dropped unread for a moment, because a peer whose connection is reset may lose the answer.
+is dropped for a while, because a peer whose connection is reset may lose the answer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Taker(Protocol):
     """What takes bodies piece by piece."""
 
     stall: float
-    """Seconds without a byte after which a sender is given up."""
+    """Seconds without a byte after which a sender is given up, and for which one that was refused may go on."""
 
     longest: float
     """Seconds that a request may take."""
@@ -72,9 +72,9 @@ class Intake:
     """One such request. For the door it is an exchange, for the taker the request.
 
     :param line: the first line, and *head* the fields, *size* the bytes of the body.
-    :param peer: the address at the other end of the transport.
     :param answered: called when the answer is given.
 
+    :ivar peer: the address at the other end of the transport; *secure*: it is TLS.
     :ivar gone: so is the sender.
     :ivar disconnecting: the connection ends with this request.
     """
@@ -95,6 +95,8 @@ class Intake:
         self._paused = False
         # The door has called, and looks at what has become of this when it is back.
         self._inside = False
+        self.peer = str(getattr(house.transport.getPeer(), "host", ""))
+        self.secure = bool(ISSLTransport.providedBy(house.transport))
         self.line = line
         self.head = head
         self.size = size
@@ -141,15 +143,6 @@ class Intake:
             reader.errback(SenderGone())
 
     # For the taker.
-
-    @property
-    def peer(self) -> str:
-        return str(getattr(self._house.transport.getPeer(), "host", ""))
-
-    @property
-    def secure(self) -> bool:
-        """The connection itself is TLS."""
-        return bool(ISSLTransport.providedBy(self._house.transport))
 
     @property
     def kept(self) -> bool:
@@ -210,8 +203,7 @@ class Intake:
         self.disconnecting = not self.kept
         self._house.sendData(answer)
         if self._missing:
-            # What is dropped now has the time of another request.
-            self._house.answered()
+            self._house.allow(self._taker.stall)
         elif self.disconnecting:
             self._house.end()
             return

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.web.http import CACHED
@@ -31,6 +31,9 @@ from chatproto.web.plain import say
 log = Logger()
 
 THUMB = b"thumb"
+
+LOOK_UPS = 2
+"""Questions to the database at once: however many files are asked for, links are left for conversations."""
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 # What may stand unescaped in a parameter of RFC 8187.
@@ -55,6 +58,7 @@ class Files(Resource):
         super().__init__()
         self._uploads = uploads
         self._store = store
+        self._look_ups = DeferredSemaphore(LOOK_UPS)
 
     def render(self, request: Request) -> Any:
         if not request.postpath or request.method not in (b"GET", b"HEAD"):
@@ -73,7 +77,7 @@ class Files(Resource):
 
     async def _answer(self, request: Request, sending: _Sending, name: str, thumb: bool) -> None:
         try:
-            wanted = await self._find(name, thumb)
+            wanted = await self._find(sending, name, thumb)
             if wanted is None:
                 sending.say(404, "not found")
             else:
@@ -84,8 +88,12 @@ class Files(Resource):
         except NotThere:
             sending.say(404, "not found")
 
-    async def _find(self, name: str, thumb: bool) -> _Wanted | None:
-        row = await self._uploads.find(name)
+    async def _find(self, sending: _Sending, name: str, thumb: bool) -> _Wanted | None:
+        await self._look_ups.acquire()
+        try:
+            row = None if sending.gone else await self._uploads.find(name)
+        finally:
+            self._look_ups.release()
         if row is None:
             return None
         if not thumb:

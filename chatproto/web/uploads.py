@@ -197,7 +197,7 @@ def base_of(intake: Intake, admission: Admission) -> str:
         return ""
     secure = intake.secure
     if admission.trusts(intake.peer):
-        secure = secure or (head.first("x-forwarded-proto") or "").lower() == "https"
+        secure = secure or head.members("x-forwarded-proto")[:1] == ["https"]
     return f"{'https' if secure else 'http'}://{host}"
 
 

@@ -223,7 +223,7 @@ class RefusedTests(IntakeCase):
         """Who goes on sending after a refusal is cut off."""
         self.shelf.refuses = True
         client = self.ask(post(1 << 30))
-        self.clock.advance(9)
+        self.clock.advance(49)
         client.send(b"x")
         self.assertFalse(self.ended(client))
         self.clock.advance(1)
