@@ -147,6 +147,8 @@ class Door:
             self._data = b""
         elif exchange.over:
             self._exchange = None
+            if isinstance(exchange, Exchange):
+                exchange.forget()
             self._house.answered()
             if self._data:
                 self._house.rest(0)
@@ -210,12 +212,17 @@ class Exchange:
 
     def lost(self, reason: Failure) -> None:
         self._channel.connectionLost(reason)
+        self.forget()
+
+    def forget(self) -> None:
+        """It is over: the channel, which refers to this, is not needed any more, and the two would stay as garbage."""
+        self._channel = None
 
     # ITransport, as far as the channel needs it.
 
     def write(self, data: bytes) -> None:
         self._house.sendData(data)
-        if self._house.congested and not self._full:
+        if self._house.congested and not self._full and self._channel is not None:
             self._full = True
             self._house.allow(self._patience)
             self._channel.pauseProducing()

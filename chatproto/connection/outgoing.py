@@ -32,6 +32,27 @@ def text_header(size: int) -> bytes:
     return pack("!BBQ", TEXT, 127, size)
 
 
+class _Gone:
+    """Stands for a transport that is gone, so that nothing refers to it: whoever comes late changes nothing."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def registerProducer(self, producer: object, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
+
+
+GONE = _Gone()
+
+
 class _Later(Protocol):
     def seconds(self) -> float: ...
 

@@ -28,7 +28,7 @@ from chatproto.connection.door import Door
 from chatproto.connection.heartbeat import CLOSE_TIMEOUT
 from chatproto.connection.incoming import MOST, next_text
 from chatproto.connection.intake import Taker
-from chatproto.connection.outgoing import Outgoing, Turn, text_header
+from chatproto.connection.outgoing import GONE, Outgoing, Turn, text_header
 from chatproto.connection.state import ConnectionState, Reception
 from chatproto.wire.codes import CLOSE_TOO_LARGE, CLOSE_TOO_SLOW
 
@@ -192,6 +192,10 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         finally:
             self._drop_queue()
             self.is_closed = None
+            # TLS and this refer to each other, and an error to the frames that had it: without the collector of
+            # cycles, which is seldom awake, each connection would leave its 50 KiB behind.
+            self.transport = GONE
+            reason.cleanFailure()
             factory.forget(self)
 
     # Before the handshake.
