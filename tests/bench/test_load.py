@@ -99,7 +99,9 @@ class LoadGeneratorTests(TestCase):
         out, err, code = await getProcessOutputAndValue(os.fspath(load_generator()), arguments, env=os.environ)
         self.assertEqual((err, code), (b"", 0))
         events = [json.loads(line) for line in out.splitlines()]
-        self.assertEqual([event["event"] for event in events], ["ready", "measuring", "measured", "result"])
+        self.samples = [event for event in events if event["event"] == "sample"]
+        others = [event["event"] for event in events if event["event"] != "sample"]
+        self.assertEqual(others, ["ready", "measuring", "measured", "result"])
         self.counts = (directory / "counts").read_text()
         return dict(events[-1])
 
@@ -110,6 +112,13 @@ class LoadGeneratorTests(TestCase):
         self.assertEqual((result["sent"], result["acked"], result["expected_pushes"]), (20, 20, 40))
         self.assertEqual((result["ack"]["count"], result["push"]["count"], result["pushed_all"]), (20, 40, 40))
         self.assertEqual(self.counts, "0 20 20\n")
+
+    async def test_samples(self) -> None:
+        """Who asks for samples sees the latencies of each part of the measurement while it goes on."""
+        result = await self.run_load(honest, sample=0.06)
+        self.assertEqual([event["event"] for event in self.samples], ["sample"] * 3)
+        counts = [event["push"]["count"] for event in self.samples]
+        self.assertTrue(all(counts) and sum(counts) <= result["push"]["count"], counts)
 
     async def test_closed_loop(self) -> None:
         """With a window of three, three are on their way: who never acknowledges gets no fourth."""
