@@ -5,7 +5,6 @@ import { I18n } from '../shared/i18n.js';
 import { Conversation } from './conversation.js';
 import { meet, tell } from './host.js';
 import { Panel } from './panel.js';
-import { WORDS } from './words.js';
 
 const COLOUR = /^#[\da-f]{3,6}$/i;
 
@@ -19,15 +18,24 @@ function look({ accent, onAccent, theme }) {
   }
   if (!['light', 'dark'].includes(theme)) return;
   style.colorScheme = theme;
-  for (const { media, cssRules } of [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules])) {
-    if (cssRules && media?.mediaText.includes('prefers-color-scheme')) media.mediaText = theme === 'dark' ? 'all' : 'not all';
+  const rules = ({ cssRules }) => [...cssRules].flatMap((rule) => (rule.styleSheet ? rules(rule.styleSheet) : rule));
+  for (const { media } of [...document.styleSheets].flatMap(rules)) {
+    if (media?.mediaText.includes('prefers-color-scheme')) media.mediaText = theme === 'dark' ? 'all' : 'not all';
   }
 }
 
-meet((start) => {
+const i18n = new I18n({});
+const sources = document.querySelector('meta[name="chatproto-words"]').content.split(' ');
+
+/** Only the words of the language that is wanted are loaded. */
+async function speak(locale) {
+  i18n.catalogues[locale] ??= (await import(sources.find((source) => source.includes(`words.${locale}.`)))).default;
+  i18n.choose(locale);
+}
+
+meet(async (start) => {
   look(start);
-  const i18n = new I18n(WORDS);
-  i18n.choose(start.locale);
+  await speak(start.locale);
   const chat = new Conversation(start);
   const { title, greeting, mark } = start;
   render(html`<${Panel} chat=${chat} i18n=${i18n} title=${title} greeting=${greeting} draft=${mark.draft ?? ''} />`, document.body);
@@ -48,7 +56,7 @@ meet((start) => {
     relogin: () => chat.relogin(),
     context: (context) => chat.setContext(context),
     send: (file_type, msg) => chat.send(msg, file_type),
-    locale: (locale) => i18n.choose(locale),
+    locale: speak,
     reset: () => chat.reset(),
   };
 });

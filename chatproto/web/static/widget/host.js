@@ -5,14 +5,14 @@ let port;
 /**
  * Wait for the loader: it hands over a MessagePort, once, with what the page wants.
  * Only pages in `frame-ancestors` can hold this frame, so the parent is the shop.
- * @param {(start: object) => Record<string, Function>} begin returns what answers to each name.
+ * @param {(start: object) => Promise<Record<string, Function>>} begin returns what answers to each name.
  */
 export function meet(begin) {
-  addEventListener('message', (event) => {
+  addEventListener('message', async (event) => {
     const start = event.data?.chatproto;
     if (port || event.source !== parent || !start || !event.ports[0]) return;
     port = event.ports[0];
-    const answers = begin(start);
+    const answers = await begin(start);
     port.onmessage = ({ data: [name, ...rest] }) => answers[name]?.(...rest);
     tell('up');
   });
