@@ -7,6 +7,7 @@ import { News } from './news.js';
 import { Login } from './login.js';
 import { Room } from './room.js';
 import { keepToken, tokenAtStart } from './session.js';
+import './icons.js';
 import { CATALOGUES } from './words.js';
 
 const i18n = new I18n(CATALOGUES, 'chatproto.console.locale');

@@ -1,33 +1,22 @@
-// Icons, as paths on a grid of 24: drawn in the colour of the text around them.
+// Icons, as paths on a grid of 24: drawn in the colour of the text around them. A page may add its own to PATHS.
 
 import { html } from '../vendor/ui.js';
 
-const PATHS = {
+export const PATHS = {
   attach: 'M8 12.5 14.6 6a3 3 0 0 1 4.3 4.2l-8.5 8.6a5 5 0 0 1-7-7.1L11 4',
-  back: 'M15 5l-7 7 7 7',
-  bell: 'M6 16V10a6 6 0 0 1 12 0v6l2 2H4zM10 21h4',
   box: 'M4 8l8-4 8 4v8l-8 4-8-4zM4 8l8 4 8-4M12 12v8',
   chat: 'M21 11.500a8.500 8.500 0 0 1-12.400 7.600L3 21l1.900-5.600A8.500 8.500 0 1 1 21 11.500z',
-  check: 'M5 13l4 4L19 7',
   checks: 'M2 13l4 4L15 7M11 16l1 1L22 7',
   close: 'M6 6l12 12M18 6L6 18',
   down: 'M6 9l6 6 6-6',
-  end: 'M5 5h14v14H5z',
   file: 'M7 3h7l4 4v14H7zM14 3v5h4',
-  globe: 'M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM3 12h18M12 3c5 6 5 12 0 18M12 3c-5 6-5 12 0 18',
   image: 'M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01',
-  info: 'M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 11v6M12 7.5h.01',
   mic: 'M12 3a3 3 0 0 0-3 3v6a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3zM5 11a7 7 0 0 0 14 0M12 18v3',
-  moon: 'M20 14A8 8 0 1 1 10 4a6.5 6.5 0 0 0 10 10z',
-  more: 'M5 12h.01M12 12h.01M19 12h.01',
   out: 'M10 4H5v16h5M14 8l4 4-4 4M18 12H9',
   pause: 'M8 5v14M16 5v14',
-  people: 'M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21c0-4 3-7 7-7s7 3 7 7M16 3.5a4 4 0 0 1 0 7M18 14c2.500 1 4 3.500 4 7',
   play: 'M7 4.500v15l12-7.500z',
   redo: 'M4 12a8 8 0 1 0 3-6.200M4 4v5h5',
-  search: 'M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l5 5',
   send: 'M4 12l16-8-6 16-3-7z',
-  settings: 'M4 7h10M18 7h2M4 17h2M10 17h10M16 4.500v5M8 14.500v5',
   tag: 'M4 4h8l8 8-8 8-8-8zM8 8h.01',
   trash: 'M5 7h14M9 7V4h6v3M7 7l1 13h8l1-13',
   video: 'M3 6h12v12H3zM15 10l6-3v10l-6-3',
