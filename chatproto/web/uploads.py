@@ -10,7 +10,8 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -38,6 +39,9 @@ PATH = "/files"
 
 AT_ONCE = 4
 """Files that one guest or admin may send at once."""
+
+SHARE = 4
+"""One address gets at most this part of what may arrive at once: who sends drop by drop does not keep others out."""
 
 ATTEMPTS = 10
 """How many times as many tries as one guest has come from one address: several people may be behind it."""
@@ -90,7 +94,7 @@ class Uploader:
         self._stopping = stopping
         self._attempts = Newcomers(config.uploads_per_minute * ATTEMPTS, seconds)
         self._rate = Newcomers(config.uploads_per_minute, seconds)
-        self._by_person: Counter[str] = Counter()
+        self._by_sender: Counter[str] = Counter()
         self._under_way = 0
         self._idle: Deferred[None] | None = None
 
@@ -143,22 +147,30 @@ class Uploader:
             raise UploadRefused("stopping", retry_after_ms=1000)
         if not origin_allowed(head.first("origin"), head.first("host"), ()):
             raise UploadRefused("origin")
-        self._attempts.admit(self._admission.client_address(intake.peer, head))
+        address = self._admission.key(self._admission.client_address(intake.peer, head))
+        self._attempts.admit(address)
         if self._under_way > self._most:
             raise UploadRefused("busy", retry_after_ms=1000)
-        title = title_of(intake)
-        person = await self._uploads.who(bearer(intake))
-        key = f"{person.role.word} {person.id}"
-        self._rate.admit(key)
-        if self._by_person[key] >= AT_ONCE:
+        with self._one_more(address, max(self._most // SHARE, 1)):
+            title = title_of(intake)
+            person = await self._uploads.who(bearer(intake))
+            key = f"{person.role.word} {person.id}"
+            self._rate.admit(key)
+            with self._one_more(key, AT_ONCE):
+                return await self._uploads.take(person, _Sending(intake, title))
+
+    @contextmanager
+    def _one_more(self, sender: str, most: int) -> Iterator[None]:
+        """:raises UploadRefused: that one sends so many already."""
+        if self._by_sender[sender] >= most:
             raise UploadRefused("rate", retry_after_ms=1000)
-        self._by_person[key] += 1
+        self._by_sender[sender] += 1
         try:
-            return await self._uploads.take(person, _Sending(intake, title))
+            yield
         finally:
-            self._by_person[key] -= 1
-            if not self._by_person[key]:
-                del self._by_person[key]
+            self._by_sender[sender] -= 1
+            if not self._by_sender[sender]:
+                del self._by_sender[sender]
 
 
 def bearer(intake: Intake) -> str:

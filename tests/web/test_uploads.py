@@ -576,6 +576,23 @@ class OwnTests(FilesCase):
         said = await self.stored(b"x", given, Host="chat.example.com")
         self.assertTrue(said["url"].startswith("http://chat.example.com/files/"), said["url"])
 
+    async def test_one_address(self) -> None:
+        """Whoever keeps uploads open, as many guests, leaves room for people elsewhere."""
+        await self.start("--max-uploads", "8", "--trusted-proxy", "127.0.0.1")
+        for _ in range(2):
+            client = RawClient(self.daemon.port)
+            self.addCleanup(client.close)
+            given = await self.anonymous()
+            client.socket.sendall(header(9000, given, "X-Forwarded-For: 192.0.2.1") + b"x" * 5000)
+
+        async def two() -> bool:
+            return len(self.arriving()) == 2
+
+        await eventually(two, "two files that arrive")
+        answer = await self.post(b"x", await self.anonymous(), X_Forwarded_For="192.0.2.1")
+        self.assertEqual((answer.status, answer.said["error"]), (429, "rate"))
+        await self.stored(b"x", await self.anonymous(), X_Forwarded_For="192.0.2.2")
+
     async def test_many_tries(self) -> None:
         """Whoever tries token after token is stopped, and others of another address are not."""
         await self.start("--uploads-per-minute", "1", "--trusted-proxy", "127.0.0.1")
