@@ -34,6 +34,7 @@ from chatproto.errors import StartError, StorageError
 from chatproto.files.store import FileStore, arrivals_of, place_of
 from chatproto.identity import NodeName
 from chatproto.listening import Acceptor, Certificates, endpoint
+from chatproto.memory import Tide, trim
 from chatproto.services.assignment import Assignment
 from chatproto.services.catchup import CatchUp
 from chatproto.services.guests import Guests
@@ -67,6 +68,7 @@ log = Logger()
 RENEW_EVERY = 5.0
 COMPARE_EVERY = 30.0
 ROUND_EVERY = 1.0
+EBB_EVERY = 15.0
 WAITERS = 4
 """Links for messages whose conversation stays locked: so many stuck rows delay nobody, more delay each other."""
 MOMENT = 0.25
@@ -247,6 +249,9 @@ class ChatServer:
         self.heartbeat.every(RENEW_EVERY, "renewing the lease", self._renew)
         self.heartbeat.every(ROUND_EVERY, "looking after the cluster", self._look_after_cluster)
         self.heartbeat.every(ROUND_EVERY, "expiring connections", self._expire)
+        admission = self.factory.admission
+        tide = Tide(admission.highest, lambda: admission.total, trim)
+        self.heartbeat.every(EBB_EVERY, "giving memory back", tide.look)
         self.heartbeat.every(COMPARE_EVERY, "comparing with the database", self._compare)
 
     def _build_uploads(self, name: str, sessions: Sessions) -> None:

@@ -21,6 +21,7 @@ ROOMS: dict[str, set[str] | None] = {
     "clock": set(),
     "identity": {"errors"},
     "listening": {"errors", "clock"},
+    "memory": set(),
     "config": {"errors"},
     "embedded": {"errors", "clock"},
     "wire": {"errors"},

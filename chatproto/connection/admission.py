@@ -122,13 +122,19 @@ class Admission:
         self._most = config.max_connections
         self._most_per_address = config.max_connections_per_address
         self._trusted = config.trusted_proxies
-        self.total = 0
+        self.total = self._most_together = 0
         self.by_address: dict[str, int] = {}
 
     def enter(self) -> bool:
         """Count a new connection; False: there are so many that not even its request should be read."""
         self.total += 1
+        self._most_together = max(self._most_together, self.total)
         return self.total <= self._most + HTTP_RESERVE
+
+    def highest(self) -> int:
+        """The most connections at once since this was asked last."""
+        highest, self._most_together = self._most_together, self.total
+        return highest
 
     @property
     def full(self) -> bool:

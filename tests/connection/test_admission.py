@@ -80,6 +80,14 @@ class AdmissionTests(SynchronousTestCase):
             admission.leave(None)
         self.assertEqual((admission.total, admission.full), (0, False))
 
+    def test_highest(self) -> None:
+        """How many there were together is told once, whether they are still there or not."""
+        admission = Admission(config())
+        for _ in range(3):
+            admission.enter()
+        admission.leave(None)
+        self.assertEqual([admission.highest(), admission.highest()], [3, 2])
+
     def test_one_address(self) -> None:
         """One address cannot take every place; who leaves makes room."""
         admission = Admission(config(max_connections_per_address=1))
