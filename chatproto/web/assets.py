@@ -41,7 +41,7 @@ TYPES = {
 _PACKED = (".js", ".css", ".html", ".svg", ".txt", ".webmanifest")
 _PACKAGED = re.compile(r"\.min\.(js|css)$")
 _NAMED = re.compile(r"\{\{static\}\}/([\w./-]+\.(?:js|css))")
-_IMPORT = re.compile(rb"""^\s*(?:import|export)\b[^'";]*?['"](\.{1,2}/[^'"]+)['"]""", re.MULTILINE)
+_IMPORT = re.compile(rb"""^\s*(?:import\b[^'";]*?|export\b[^'";]*?\bfrom\s*)['"](\.{1,2}/[^'"]+)['"]""", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

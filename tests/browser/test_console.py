@@ -197,9 +197,10 @@ class DeskTests(BrowserTestCase):
         desk.get_by_role("button", name="Gina").click()
         other, third = self.console(bob), self.console(carl)
         third.get_by_role("switch").click()
+        expect(third.get_by_role("switch")).to_have_attribute("aria-checked", "false")
         desk.get_by_role("button", name="Transfer").click()
         dialog = desk.get_by_role("dialog")
-        expect(dialog.get_by_text("0 of 10")).to_be_visible()
+        expect(dialog.get_by_text("0 of 10")).to_have_count(1)
         expect(dialog.get_by_role("radio", name="Carl")).to_be_disabled()
         self.picture(desk, "console-transfer")
         dialog.get_by_role("radio", name="Bob").check()
@@ -281,6 +282,31 @@ class DeskTests(BrowserTestCase):
         expect(desk.get_by_role("log").get_by_text("Hello?")).to_be_attached()
         self.assertEqual(desk.evaluate("told"), [])
         expect(desk).to_have_title(re.compile(r"^[^(]"))
+
+
+class WordsTests(BrowserTestCase):
+    def test_same_words(self) -> None:
+        """Nothing is said in one language only, and each text has the same blanks in all."""
+        page = self.person()
+        page.goto(f"{self.origin}/console/")
+        [folder] = set(re.findall(r"/static/\w+/", page.content()))
+        load = "async ([folder, name]) => { const all = await import(folder + name); return all.default ?? all.CATALOGUES; }"
+        everything = page.evaluate(load, [folder, "console/words.js"])
+        for part in ("shared", "widget"):
+            one = {name: page.evaluate(load, [folder, f"{part}/words.{name}.js"]) for name in ("en", "zh-CN")}
+            for locale, words in one.items():
+                everything[locale] = everything[locale] | {f"{part} {key}": text for key, text in words.items()}
+        blanks = {
+            locale: {key: set(re.findall(r"{\w+}", str(text))) for key, text in catalogue.items()}
+            for locale, catalogue in everything.items()
+        }
+        self.assertEqual(set(blanks), {"en", "zh-CN"})
+        self.assertEqual(blanks["en"], blanks["zh-CN"])
+        for locale, catalogue in everything.items():
+            for key, text in catalogue.items():
+                forms = text if isinstance(text, dict) else {"other": text}
+                wanted = ("one", "other") if locale == "en" and isinstance(text, dict) else ("other",)
+                self.assertTrue(all(forms.get(form) for form in wanted), f"{locale} {key}")
 
 
 class SigningInTests(BrowserTestCase):

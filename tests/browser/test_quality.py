@@ -51,7 +51,7 @@ class Desk(BrowserTestCase):
 
 class AccessTests(Desk):
     def serious(self, page: Page) -> list[Any]:
-        found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
         return [
             (one["id"], [node["html"] for node in one["nodes"]])
             for one in found
@@ -61,25 +61,21 @@ class AccessTests(Desk):
     def test_axe(self) -> None:
         """A tool that knows what keeps people out finds nothing serious, by day and by night."""
         for scheme in ("light", "dark"):
-            page = self.context(color_scheme=scheme, bypass_csp=True)
-            page.set_default_timeout(15_000)
-            login = self.page(page)
-            login.goto(f"{self.origin}/console/")
-            login.get_by_role("button", name="Sign in").wait_for()
-            self.assertEqual(self.serious(login), [], scheme)
-            desk = self.page(page)
+            context = self.context(color_scheme=scheme, bypass_csp=True)
             self.group_id = self.server.daemon.add_group()
+            desk = self.page(context)
             self.busy(desk)
-            desk.get_by_role("tab", name="Queue").click()
-            self.assertEqual(self.serious(desk), [], scheme)
-            desk.get_by_role("tab", name="Mine").click()
             self.picture(desk, f"console-{scheme}")
-            for button in ("Transfer", "Product card", "Settings"):
-                desk.get_by_role("button", name=button).click()
-                desk.get_by_role("dialog").wait_for()
-                self.assertEqual(self.serious(desk), [], f"{button}, {scheme}")
-                desk.keyboard.press("Escape")
-                desk.get_by_role("dialog").wait_for(state="detached")
+            self.assertEqual(self.serious(desk), [], scheme)
+        for button in ("Transfer", "Settings"):
+            desk.get_by_role("button", name=button).click()
+            desk.get_by_role("dialog").wait_for()
+            self.assertEqual(self.serious(desk), [], button)
+            desk.keyboard.press("Escape")
+        login = self.page(self.context(bypass_csp=True))
+        login.goto(f"{self.origin}/console/")
+        login.get_by_role("button", name="Sign in").wait_for()
+        self.assertEqual(self.serious(login), [])
 
     def test_keyboard(self) -> None:
         """Without a mouse: take a guest, answer, hand over, and go from chat to chat."""
@@ -124,7 +120,8 @@ class AccessTests(Desk):
         for _ in range(40):
             page.keyboard.press("Tab")
             named, outline = page.evaluate(
-                "(({ariaLabel, name, innerText}) => [ariaLabel || name || innerText || '',"
+                "(({tagName, ariaLabel, name, innerText}) =>"
+                " [tagName === 'BODY' ? '' : ariaLabel || name || innerText || '',"
                 " getComputedStyle(document.activeElement).outlineStyle])(document.activeElement)"
             )
             if name in named:
