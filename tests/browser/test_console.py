@@ -290,7 +290,8 @@ class WordsTests(BrowserTestCase):
         page = self.person()
         page.goto(f"{self.origin}/console/")
         [folder] = set(re.findall(r"/static/\w+/", page.content()))
-        load = "async ([folder, name]) => { const all = await import(folder + name); return all.default ?? all.CATALOGUES; }"
+        load = "async ([folder, name]) => { const all = await import(folder + name);"
+        load += " return all.default ?? all.CATALOGUES; }"
         everything = page.evaluate(load, [folder, "console/words.js"])
         for part in ("shared", "widget"):
             one = {name: page.evaluate(load, [folder, f"{part}/words.{name}.js"]) for name in ("en", "zh-CN")}
