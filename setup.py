@@ -29,6 +29,9 @@ from chatproto.web.assets import STATIC, banner, named_by_pages, packed_name, st
 SOURCE, BUNDLE, LICENCES = "vendor/ui.source.js", "vendor/ui.js", "vendor/LICENSES.txt"
 PACKAGES = ("preact", "@preact/signals", "@preact/signals-core", "htm")
 ESBUILD = ("--bundle", "--minify", "--target=es2022", "--legal-comments=none")
+SMALLER = {"widget/frame.js": ("--alias:@preact/signals=@preact/signals-core",)}
+"""What is left out of the panel: its few components follow signals by themselves (widget/tracked.js)."""
+TERSER = ("--module", "--ecma=2022", "--compress=passes=3", "--mangle")
 LIBRARIES = ("--format=esm", '--define:process.env.NODE_ENV="production"')
 
 
@@ -115,7 +118,11 @@ class Made:
             # The libraries themselves and not their bundle, so that what a page does not use is left out.
             shutil.copy(STATIC / SOURCE, root / "sources" / BUNDLE)
         style = name.endswith(".css")
-        self._esbuild(f"sources/{name}", "packed", *(("--loader:.css=css",) if style else LIBRARIES))
+        if style:
+            self._esbuild(f"sources/{name}", "packed", "--loader:.css=css")
+        else:
+            self._esbuild(f"sources/{name}", "bundled", *LIBRARIES, *SMALLER.get(name, ()))
+            self._npm("exec", "--offline", "--", "terser", "bundled", *TERSER, "--output=packed")
         return first + (root / "packed").read_bytes()
 
     def _install(self) -> Path:

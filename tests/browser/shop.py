@@ -1,4 +1,4 @@
-"""A shop's pages on an origin of their own, under the strictest policy that can show the widget; and who answers there."""
+"""A shop's pages on an origin of their own, under the strictest policy that can show the widget; and its agents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.browser.server import Guest, Server
 from tests.integration.daemon import token
 
 PICTURE = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><rect width="40" height="40" fill="#c4473a"/></svg>'
+    b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><path fill="#c4473a" d="M0 0h40v40H0z"/></svg>'
 )
 
 
@@ -39,8 +39,8 @@ class _Pages(BaseHTTPRequestHandler):
         attributes = "".join(f' {name}="{escape(value)}"' for name, value in asked.items() if name.startswith("data-"))
         script = f'<script src="{escape(chat)}/widget.js" async{attributes}></script>' if chat else ""
         page = (
-            f'<!doctype html><html lang="{escape(asked.get("lang", "en"))}"><meta charset="utf-8"><title>Red lamp</title>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+            f'<!doctype html><html lang="{escape(asked.get("lang", "en"))}"><meta charset="utf-8">'
+            '<title>Red lamp</title><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
             f"<main><h1>Red lamp</h1><button>Buy</button></main>{script}</html>"
         )
         self._answer(
@@ -96,6 +96,11 @@ class Agent(Guest):
     def say(self, msg: Any, file_type: int = 0) -> dict[str, Any]:
         return dict(self.ask(32300, gid=self.gid, msg=msg, file_type=file_type)["message_info"])
 
+    def has(self, api_key: int) -> bool:
+        """Whether such a push has come."""
+        self.ask(33000)
+        return any(frame["api_key"] == api_key for frame in self._pushes)
+
     def heard(self, text: Any) -> dict[str, Any]:
         """Wait for a message of the guest, as a push."""
         return dict(self.push(32399, lambda data: data["message_info"]["msg"] == text)["message_info"])
@@ -140,13 +145,16 @@ class Widget:
             """(names) => {
               window.heard = [];
               window.chatproto = window.chatproto || [];
-              for (const name of names) window.chatproto.push(['on', name, (detail) => window.heard.push([name, detail])]);
+              const note = (name) => (detail) => window.heard.push([name, detail]);
+              for (const name of names) window.chatproto.push(['on', name, note(name)]);
             }""",
             list(names),
         )
 
     def heard(self, name: str) -> list[Any]:
-        found: list[Any] = self.page.evaluate("(name) => window.heard.filter((one) => one[0] === name).map((one) => one[1])", name)
+        found: list[Any] = self.page.evaluate(
+            "(name) => window.heard.filter((one) => one[0] === name).map((one) => one[1])", name
+        )
         return found
 
     def kept(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ const ADMIN_TYPES = 22397;
 const OWN_MESSAGE = 22398;
 const ADMIN_MESSAGE = 22399;
 
+const MALFORMED = -9998;
 const GUEST_TOKEN_BAD = -21002;
 const NO_SERVICE_TO_RATE = -22652;
 const ALREADY_RATED = -22653;
@@ -164,7 +165,10 @@ export class Conversation {
     }
     tell('refused');
     emit('error', { code, message: 'log-in refused' });
-    return false;
+    // A context that the server does not take is a fault of the page's, and no reason not to talk.
+    const again = code === MALFORMED && this.context !== undefined;
+    this.context = undefined;
+    return again;
   }
 
   /** Revoked, or the token is over: the shop may have another by now. */

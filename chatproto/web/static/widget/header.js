@@ -4,10 +4,11 @@ import { html, useEffect, useState } from '../vendor/ui.js';
 import { Icon } from '../shared/icons.js';
 import { pictureUrl, str } from '../shared/kinds.js';
 import { tell } from './host.js';
+import { tracked } from './tracked.js';
 
 const PATIENCE = 2_500;
 
-export function Header({ chat, i18n, title }) {
+export const Header = tracked(function Header({ chat, i18n, title }) {
   const { t } = i18n;
   const [asking, setAsking] = useState(false);
   const admin = chat.admin.value;
@@ -27,7 +28,7 @@ export function Header({ chat, i18n, title }) {
     </header>
     ${asking && going && html`<${Ending} chat=${chat} t=${t} done=${() => setAsking(false)} />`}
     <${Bars} chat=${chat} t=${t} />`;
-}
+});
 
 function Face({ admin }) {
   const [broken, setBroken] = useState('');
@@ -50,7 +51,7 @@ function Ending({ chat, t, done }) {
   </div>`;
 }
 
-function Bars({ chat, t }) {
+const Bars = tracked(function Bars({ chat, t }) {
   const link = chat.link.value;
   const long = useLong(link === 'connecting');
   if (link === 'closed') {
@@ -63,7 +64,7 @@ function Bars({ chat, t }) {
     ${long && html`<p class="bar bad">${t('down')}</p>`}
     ${!long && place && html`<p class="bar queue">${place}</p>`}
   </div>`;
-}
+});
 
 /** Whether it has been so for some time: short breaks are nobody's business. */
 function useLong(now) {

@@ -1,7 +1,6 @@
 // The loader, which a shop's page includes (docs/widget.md): a bubble in a shadow root, the frame when it is needed,
 // and the SDK. A classic script without imports; the build makes it small.
 (() => {
-  'use strict';
   const script = document.currentScript || document.querySelector('script[src*="/widget.js"]');
   const early = window.chatproto;
   if (!script || (early && !Array.isArray(early))) return; // it is here already
@@ -13,11 +12,11 @@
     en: ['Chat', 'Open chat', 'Close chat', (n) => `, ${n} unread`, 'Connecting…', 'The chat cannot be reached. Trying again…'],
     'zh-CN': ['在线客服', '打开客服窗口', '关闭客服窗口', (n) => `，${n} 条未读`, '正在连接…', '暂时无法连接客服，正在重试…'],
   };
-  const [TITLE, OPEN, CLOSE, UNREAD, WAIT, GONE] = [0, 1, 2, 3, 4, 5];
+  const TITLE = 0, OPEN = 1, CLOSE = 2, UNREAD = 3, WAIT = 4, GONE = 5;
   const STICKY = ['ready', 'unread', 'agent', 'state', 'queue']; // told to late listeners, too
   const CSS = `:host{all:initial}
 *{box-sizing:border-box}
-button{all:unset;position:fixed;z-index:2147483001;bottom:var(--bottom);right:var(--side);width:56px;height:56px;border-radius:50%;background:var(--accent);color:var(--on-accent);box-shadow:0 1px 4px #0003,0 8px 24px #0003;display:grid;place-items:center;cursor:pointer;transition:transform .15s}
+button{all:unset;position:fixed;z-index:2147483001;bottom:var(--bottom);right:var(--side);width:56px;height:56px;border-radius:50%;background:var(--accent);color:var(--on-accent);box-shadow:0 6px 20px #0004;display:grid;place-items:center;cursor:pointer;transition:transform .15s}
 button:hover{transform:scale(1.06)}
 button:focus-visible{outline:3px solid var(--accent);outline-offset:3px}
 svg{width:26px;fill:none;stroke:currentColor;stroke-width:2;stroke-linecap:round;stroke-linejoin:round}
@@ -111,7 +110,7 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
 
   // The frame.
   const where = () => ({
-    page_url: location.href.split('#')[0].slice(0, 2048), title: document.title.slice(0, 200), referrer: document.referrer.slice(0, 2048), ...context,
+    page_url: location.href.split('#')[0].slice(0, 1024), title: document.title.slice(0, 200), referrer: document.referrer.slice(0, 1024), ...context,
   });
   const load = () => {
     if (frame) return;
@@ -189,6 +188,10 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
     panel.ariaLabel = words[TITLE];
     icon.setAttribute('d', opened ? 'M6 9l6 6 6-6' : 'M21 11.5a8.5 8.5 0 0 1-12.4 7.6L3 21l1.9-5.6A8.5 8.5 0 1 1 21 11.5z');
   };
+  const show = (now) => {
+    shown = now;
+    label();
+  };
   const fit = () => { // what the keyboard of a phone leaves
     const view = window.visualViewport;
     panel.style.setProperty('--height', view && phone.matches && view.scale === 1 ? `${view.height}px` : '');
@@ -230,14 +233,8 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
       emit('close');
     },
     toggle: () => commands[opened ? 'close' : 'open'](),
-    showLauncher() {
-      shown = true;
-      label();
-    },
-    hideLauncher() {
-      shown = false;
-      label();
-    },
+    showLauncher: () => show(true),
+    hideLauncher: () => show(false),
     setUser(token) {
       user = token;
       post('relogin');

@@ -8,6 +8,7 @@ import { Log } from '../shared/log.js';
 import { Header } from './header.js';
 import { tell } from './host.js';
 import { Rating } from './rating.js';
+import { tracked } from './tracked.js';
 
 const RECALL_WITHIN = 120_000;
 const TROUBLE_SHOWN = 6_000;
@@ -15,7 +16,7 @@ const TROUBLE_SHOWN = 6_000;
 const mine = ({ sender }) => sender.type === 'guest';
 const who = ({ sender }) => sender?.type === 'admin' && str(sender.name);
 
-export function Panel({ chat, i18n, title, greeting, draft: before }) {
+export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft: before }) {
   const { t } = i18n;
   const locale = i18n.locale.value;
   const [draft, setDraft] = useDraft(before);
@@ -67,14 +68,14 @@ export function Panel({ chat, i18n, title, greeting, draft: before }) {
       onTyping=${(now) => chat.tellTyping(now)} onTrouble=${setTrouble} />
     ${over && html`<p class="drop">${t('drop')}</p>`}
   </div>`;
-}
+});
 
 function Hello({ greeting, t }) {
   return html`<div class="hello"><h2>${greeting || t('hello')}</h2><p>${t('helloMore')}</p></div>`;
 }
 
 /** The product of the page, to be sent with one tap. */
-function Offer({ chat, i18n }) {
+const Offer = tracked(function Offer({ chat, i18n }) {
   const product = chat.offer.value;
   if (!product) return null;
   const { t } = i18n;
@@ -87,7 +88,7 @@ function Offer({ chat, i18n }) {
       <${Icon} name="close" />
     </button>
   </section>`;
-}
+});
 
 /** What happened stands after the message that was the last one then. */
 function withNotes(messages, notes, t) {

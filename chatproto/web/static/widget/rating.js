@@ -1,11 +1,12 @@
 // At the end: how was it?
 
 import { html, useState } from '../vendor/ui.js';
+import { tracked } from './tracked.js';
 
 const STAR = 'M12 2.6l2.9 6 6.5.9-4.7 4.6 1.100 6.500-5.800-3.100-5.800 3.100 1.100-6.500L2.600 9.500l6.500-.9z';
 const SCORES = [1, 2, 3, 4, 5];
 
-export function Rating({ chat, t }) {
+export const Rating = tracked(function Rating({ chat, t }) {
   const [score, setScore] = useState(0);
   const [text, setText] = useState('');
   const how = chat.rating.value;
@@ -28,4 +29,4 @@ export function Rating({ chat, t }) {
       ${score > 0 && html`<button type="button" class="strong" onClick=${() => chat.rate(score, text.trim())}>${t('send')}</button>`}
     </div>
   </section>`;
-}
+});
