@@ -118,8 +118,10 @@ class Hostile:
                 try:
                     for turn in range(sizes.turns):
                         readers = Company(lambda peer: None)
-                        for peer in hosts(running, people, gids):
+                        for place, peer in enumerate(hosts(running, people, gids)):
                             readers.add(peer)
+                            # One page: what making a large reply takes for a moment is no cost of who does not read.
+                            peer.say(**_page(gids[place], guest=place % 2 == 0))
                         windows.calm.append(_look(load, watch, "all read"))
                         readers.close()
                         before = before or watch.rss()
