@@ -13,6 +13,7 @@ from struct import pack
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Server
 from zope.interface import implementer
 
 FULL = 65536
@@ -51,6 +52,23 @@ class _Gone:
 
 
 GONE = _Gone()
+
+
+def _sent_at_once(transport: Any, data: bytes) -> bytes:
+    """Hand *data* to the system now, where the transport is a socket that has nothing in hand.
+
+    ``write`` would wait for the reactor to say that the socket takes something, which it nearly always does: two
+    system calls to begin and end the waiting, and a turn of the reactor.
+
+    :returns: what is left to be written.
+    """
+    if type(transport) is not Server or transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting:
+        return data
+    sent = transport.writeSomeData(data)
+    if sent == len(data):
+        return b""
+    # A connection that is lost is found lost by ``write``, in its own time.
+    return data[sent:] if isinstance(sent, int) else data
 
 
 class _Later(Protocol):
@@ -110,7 +128,9 @@ class Outgoing:
 
     def _queue(self, header: bytes, payload: bytes = b"") -> None:
         """Send a frame in this turn, or as soon as the transport takes some."""
-        self._frames += (header, payload)
+        frames = self._frames
+        frames.append(header)
+        frames.append(payload)
         self._pending += len(header) + len(payload)
         if not self._due_to_flush:
             self._due_to_flush = True
@@ -151,8 +171,10 @@ class Outgoing:
         joined = b"".join(frames if count == len(frames) else frames[:count])
         del frames[:count]
         self._pending -= len(joined)
-        self._written = len(joined)
-        self.transport.write(joined)
+        rest = _sent_at_once(self.transport, joined)
+        self._written = len(rest)
+        if rest:
+            self.transport.write(rest)
 
     def _register(self) -> None:
         self._registered = True

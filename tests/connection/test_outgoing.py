@@ -1,7 +1,13 @@
 from __future__ import annotations
 
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+import socket
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock, deferLater
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from chatproto.connection.outgoing import Outgoing, Turn, text_header
 from tests.connection.memory import TEXT, MemoryTransport, server_frames
@@ -120,3 +126,91 @@ class OutgoingTests(SynchronousTestCase):
         self.sender.stopProducing()
         self.clock.advance(0)
         self.assertEqual(self.transport.writes, [])
+
+
+class _Socket(Outgoing, Protocol):
+    """One at the end of a real connection."""
+
+    def __init__(self, made: Deferred[_Socket]) -> None:
+        self._frames = []
+        self.turn = Turn(reactor)
+        self.made = made
+        self.gone: Deferred[None] = Deferred()
+
+    @property
+    def _turn(self) -> Turn:
+        return self.turn
+
+    def _drained(self) -> None: ...
+
+    def connectionMade(self) -> None:
+        self._register()
+        self.made.callback(self)
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.gone.callback(None)
+
+    def send(self, data: bytes) -> None:
+        self._queue(data)
+
+
+class SocketTests(TestCase):
+    """What is handed to the system at once, and what has to wait there."""
+
+    async def connected(self) -> tuple[_Socket, socket.socket]:
+        made: Deferred[_Socket] = Deferred()
+        factory: Any = Factory.forProtocol(lambda: _Socket(made))
+        factory.noisy = False
+        port: Any = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[arg-type]
+        self.addCleanup(port.stopListening)
+        client = socket.create_connection(("127.0.0.1", port.getHost().port))
+        self.addCleanup(client.close)
+        client.setblocking(False)
+        return await made, client
+
+    async def read(self, client: socket.socket, wanted: int) -> bytes:
+        got = b""
+        while len(got) < wanted:
+            await deferLater(reactor, 0.001)
+            try:
+                got += client.recv(1 << 20)
+            except BlockingIOError:
+                continue
+        return got
+
+    async def test_at_once(self) -> None:
+        """What the socket takes has left when the turn is over; nothing waits in the transport."""
+        sender, client = await self.connected()
+        sender.send(b"hello")
+        sender.flush()
+        self.assertEqual((sender.unsent, sender.transport.dataBuffer), (0, b""))
+        self.assertEqual(await self.read(client, 5), b"hello")
+        client.close()
+        await sender.gone
+
+    async def test_whole_and_in_order(self) -> None:
+        """A peer that reads late gets everything once and in order, whatever had to wait."""
+        sender, client = await self.connected()
+        parts = [bytes([n % 251]) * 50_000 for n in range(400)]
+        for part in parts[:300]:
+            sender.send(part)
+        sender.flush()
+        self.assertGreater(sender.unsent, 0)
+        await deferLater(reactor, 0)
+        for part in parts[300:]:
+            sender.send(part)
+        wanted = b"".join(parts)
+        self.assertTrue(await self.read(client, len(wanted)) == wanted)
+        self.assertEqual(sender.unsent, 0)
+        client.close()
+        await sender.gone
+
+    async def test_reset(self) -> None:
+        """A peer that is gone is found gone, once, however much is sent to it."""
+        sender, client = await self.connected()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        client.close()
+        for _ in range(3):
+            sender.send(b"x")
+            sender.flush()
+        await sender.gone
