@@ -204,7 +204,7 @@ class ChatServer:
         self.catch_up = CatchUp(pool)
         bus = LocalBus()
         self.news = News(self.catch_up.group, bus.publish, reactor)
-        self.announce = Announcer(bus.publish, self.news)
+        self.announce = Announcer(bus.publish, bus.skips, self.news)
         self.hub = Hub(bus, reactor, MissedNews(self.catch_up), self.catch_up.moved, time.time)
         self.services = Services(
             sessions=sessions,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Application
@@ -33,8 +34,8 @@ class Lanes(Journal):
     def __init__(self, lanes: list[Journal]) -> None:
         self._lanes = lanes
 
-    def append(self, draft: Draft) -> Deferred[Outcome]:
-        return self._lane(draft.thread).append(draft)
+    def append(self, draft: Draft, then: Callable[[Outcome], Any] = lambda outcome: outcome) -> Deferred[Any]:
+        return self._lane(draft.thread).append(draft, then)
 
     def release(self, thread: Thread) -> None:
         self._lane(thread).release(thread)

@@ -37,6 +37,11 @@ class Audience(IntEnum):
     GIVEN = 2
 
 
+# Looking a member up on its class costs as much as making a small object.
+KEEP, HINT = Follow.KEEP, Follow.HINT
+PART2, GIVEN = Audience.PART2, Audience.GIVEN
+
+
 class Notice(NamedTuple):
     """News for the connections of a topic.
 
@@ -75,4 +80,6 @@ class Missed:
 
 
 Deliver = Callable[[Notice], None]
+Skip = Callable[[str, str, int, int, int], bool]
+"""(topic, ix, conversation_id, rev, last_seq) → whether a notice of it is needless, see :meth:`LocalBus.skips`."""
 Publish = Callable[[Sequence[Notice]], None]

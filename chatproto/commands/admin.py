@@ -90,8 +90,8 @@ async def mark_read(call: Call, request: bodies.MarkRead) -> Answer:
 @command(codes.SEND_TO_GUEST, bodies.SendToGuest, Role.ADMIN, overlaps=True)
 def send_to_guest(call: Call, request: bodies.SendToGuest) -> Deferred[Answer]:
     """32300."""
-    sending = call.services.messaging.send_as_admin(call.who, request.gid, request.cmid, request.content, call.ix)
-    return sending.addCallback(_sent)
+    messaging = call.services.messaging
+    return messaging.send_as_admin(call.who, request.gid, request.cmid, request.content, call.ix, _sent)
 
 
 def _sent(sent: Sent) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from chatproto.bus.notice import Audience, Follow, Notice, Publish
+from chatproto.bus.notice import KEEP, Audience, Follow, Notice, Publish, Skip
 from chatproto.commands import render
 from chatproto.commands.news import News
 from chatproto.domain.events import (
@@ -18,24 +18,31 @@ from chatproto.domain.events import (
     ServiceChanged,
     Typed,
 )
-from chatproto.domain.model import Conversation, Handover, Message, Role, admin_topic, group_topic, guest_topic
+from chatproto.domain.model import ADMIN, Conversation, Handover, Message, Role, admin_topic, group_topic, guest_topic
 from chatproto.wire import codes
 from chatproto.wire.frame import push
+
+_PART2, _ALL = (Audience.PART2,), (Audience.ALL,)
 
 
 class Announcer:
     """Tells what was committed.
 
+    :param skips: whether nobody needs to be told on the sender's side.
     :param news: takes what whole groups are told, at most once a second.
     """
 
-    def __init__(self, publish: Publish, news: News) -> None:
+    def __init__(self, publish: Publish, skips: Skip, news: News) -> None:
         self._publish = publish
+        self._skips = skips
         self._news = news
 
     def __call__(self, events: Iterable[Event]) -> None:
         found: list[Notice] = []
         for event in events:
+            if isinstance(event, MessageStored):
+                found += stored(event, self._skips)
+                continue
             if isinstance(event, GroupChanged):
                 self._news.mark(event)
                 continue
@@ -50,7 +57,7 @@ def notices(event: Event) -> Iterable[Notice]:
     """The notices of one event, in the order in which they are to be delivered."""
     match event:
         case MessageStored():
-            return _message(event)
+            return stored(event)
         case MessageRecalled():
             return _recalled(event)
         case Typed():
@@ -68,24 +75,31 @@ def notices(event: Event) -> Iterable[Notice]:
             return []
 
 
-def _message(event: MessageStored) -> list[Notice]:
-    message = event.message
+def stored(event: MessageStored, skips: Skip | None = None) -> list[Notice]:
+    """For the sender's other connections, then for the other side.
+
+    :param skips: whether the former is needless, as mostly there are none.
+    """
+    conversation_id, rev, _, admin_id, message, admin_unread, guest_unread, origin = event
+    seq, gid, sender = message.seq, message.gid, message.sender
     info = render.message_info(message)
-    known = (event.conversation_id, event.rev, message.seq, Follow.KEEP)
-    guest, gid = guest_topic(message.group_id, message.gid), message.gid
-    if message.sender.role is Role.GUEST:
-        own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
-        told = [Notice(guest, (own,), (True,), *known, event.origin)]
-        if event.admin_id is not None:
-            data = {"gid": gid, "message_info": info, "unread": event.admin_unread}
-            told.append(Notice(admin_topic(event.admin_id), (push(codes.PUSH_GUEST_MESSAGE, data),), (False,), *known))
+    guest = guest_topic(message.group_id, gid)
+    told = []
+    if sender.role is ADMIN:
+        admin = admin_topic(sender.id)
+        if skips is None or not skips(admin, origin, conversation_id, rev, seq):
+            own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
+            told.append(Notice(admin, (own,), _PART2, conversation_id, rev, seq, KEEP, origin))
+        there = push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": guest_unread})
+        told.append(Notice(guest, (there,), _PART2, conversation_id, rev, seq))
         return told
-    own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
-    data = {"message_info": info, "unread": event.guest_unread}
-    return [
-        Notice(admin_topic(message.sender.id), (own,), (True,), *known, event.origin),
-        Notice(guest, (push(codes.PUSH_ADMIN_MESSAGE, data),), (True,), *known),
-    ]
+    if skips is None or not skips(guest, origin, conversation_id, rev, seq):
+        own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
+        told.append(Notice(guest, (own,), _PART2, conversation_id, rev, seq, KEEP, origin))
+    if admin_id is not None:
+        there = push(codes.PUSH_GUEST_MESSAGE, {"gid": gid, "message_info": info, "unread": admin_unread})
+        told.append(Notice(admin_topic(admin_id), (there,), _ALL, conversation_id, rev, seq))
+    return told
 
 
 def _recalled(event: MessageRecalled) -> Iterator[Notice]:

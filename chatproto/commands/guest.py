@@ -53,8 +53,7 @@ async def mark_read(call: Call, request: bodies.GuestMarkRead) -> Answer:
 @command(codes.GUEST_SEND, bodies.GuestSend, Role.GUEST, overlaps=True)
 def send(call: Call, request: bodies.GuestSend) -> Deferred[Answer]:
     """22300."""
-    sending = call.services.messaging.send_as_guest(call.who, request.cmid, request.content, call.ix)
-    return sending.addCallback(_sent)
+    return call.services.messaging.send_as_guest(call.who, request.cmid, request.content, call.ix, _sent)
 
 
 def _sent(result: tuple[Sent, Standing]) -> Answer:

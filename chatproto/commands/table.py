@@ -111,7 +111,7 @@ Request = TypeVar("Request")
 Decoded = TypeVar("Decoded", covariant=True)
 
 
-Running = Coroutine[Any, Any, Answer] | Deferred[Answer]
+Running = Coroutine[Any, Any, Answer] | Deferred[Any]
 """What a command's function returns: a coroutine, or for those that come in thousands a Deferred."""
 
 

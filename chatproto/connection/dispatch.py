@@ -94,24 +94,25 @@ class Dispatch:
 
     def binary(self, connection: ConnectionState) -> None:
         connection.received += 1
-        self._count(connection)
+        self._count(connection, self._clock.seconds())
         self._refuse(connection, 0, errors.Malformed())
 
     def frame(self, connection: ConnectionState) -> None:
-        self._count(connection)
+        self._count(connection, self._clock.seconds())
 
     def drained(self, connection: ConnectionState) -> None:
         self._order.go_on(connection)
 
     def text(self, connection: ConnectionState, payload: bytes) -> None:
         connection.received += 1
-        wait = self._count(connection, len(payload))
+        now = self._clock.seconds()
+        wait = self._count(connection, now, len(payload))
         try:
             frame = parse(payload)
         except BadFrame as bad:
             self._refuse(connection, bad.api_key, bad, bad.request_id)
             return
-        if frame.heartbeat:
+        if frame.call_type == codes.CALL_HEARTBEAT:
             self._heartbeat(connection, frame, wait)
             return
         try:
@@ -119,7 +120,7 @@ class Dispatch:
         except errors.ChatError as error:
             self._refuse(connection, frame.api_key, error, frame.request_id)
             return
-        self._order.add(connection, command, frame)
+        self._order.add(connection, command, frame, now)
 
     def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
         principal = connection.principal
@@ -141,13 +142,13 @@ class Dispatch:
         # Nothing is congested any more, and what was accepted is done.
         self._order.go_on(connection)
 
-    def _count(self, connection: ConnectionState, size: int = 0) -> float:
+    def _count(self, connection: ConnectionState, now: float, size: int = 0) -> float:
         """Count a frame of *size* bytes; returns 0, or the seconds until the next one is allowed.
 
         Until then nothing more is taken from the connection, not even what was read with it: else the work, which
         is what the rate is for, would be done all the same.
         """
-        wait = self._rate.take(connection, self._clock.seconds(), size)
+        wait = self._rate.take(connection, now, size)
         if wait:
             connection.link.rest(wait)
         return wait
@@ -165,11 +166,11 @@ class Dispatch:
                 raise _too_many(random.uniform(*LOGIN_RETRY))
         else:
             principal = connection.principal
-            # A login that is under way, or waits, is waited for.
-            idle = not connection.waiting and not connection.running
-            if idle and (principal is None or self._logins.expired(principal)):
-                raise errors.LoginAgain()
-            if principal is not None and command.role is not principal.person.role:
+            stranger = principal is not None and command.role is not principal.person.role
+            if (stranger or wait) and not (connection.waiting or connection.running):
+                # No login is under way, or waits: that there is none, or none any more, is said first.
+                self._check_login(connection, command)
+            if stranger:
                 raise errors.NotPermitted()
         if wait:
             raise _too_many(wait)
@@ -197,15 +198,17 @@ class Dispatch:
 
     def _start(self, work: Work) -> None:
         connection, command = work.connection, work.command
-        try:
-            self._check_login(connection, command)
-        except errors.ChatError as error:
-            self._ended(Failure(error), work)
-            return
+        principal = connection.principal
+        if principal is None or command.role is not principal.person.role or self._logins.expired(principal):
+            try:
+                self._check_login(connection, command)
+            except errors.ChatError as error:
+                self._ended(Failure(error), work)
+                return
         call = Call(
             connection.ix,
             connection.address,
-            connection.principal,
+            principal,
             connection.claims,
             self._services,
             lambda principal: self._hub.join(connection, principal),
@@ -215,7 +218,7 @@ class Dispatch:
         command(call, work.frame).addBoth(self._ended, work)
 
     def _check_login(self, connection: ConnectionState, command: Command) -> None:
-        """Once more, as a login or a log-out may have waited before this command."""
+        """When it starts, as a login or a log-out may have waited before it."""
         principal = connection.principal
         if command.role is None:
             # Somebody was logged in and is no longer: the connection is about to be closed.
@@ -229,53 +232,60 @@ class Dispatch:
 
     def _ended(self, result: Answer | Failure, work: Work) -> None:
         connection = work.connection
-        self._order.ended(work)
+        in_time = self._order.ended(work)
         try:
             if isinstance(result, Failure):
-                self._failed(result, work)
+                self._failed(result, work, in_time)
             else:
-                self._succeeded(result, work)
+                if result.login or result.renewed or result.close:
+                    self._succeeded_otherwise(result, work, in_time)
+                elif in_time:
+                    self._send(work, reply(work.frame.api_key, result.data, work.frame.request_id))
+                self._announce(result.events)
         except Exception:
             log.failure("a reply could not be made")
             connection.link.close(1011, "internal error")
         self._order.go_on(connection)
 
-    def _succeeded(self, answer: Answer, work: Work) -> None:
+    def _succeeded_otherwise(self, answer: Answer, work: Work, in_time: bool) -> None:
+        """An answer after which something is other for the connection itself."""
         connection = work.connection
         login = answer.login
-        if login is not None and work.answered and connection.principal is None:
+        if login is not None and not in_time and connection.principal is None:
             # Its client was told that it took too long, and so is not logged in: no news may come, and nobody else
             # could log in here.
             connection.phase = Phase.CLOSING
             connection.link.close(1011, "the login took too long")
         if login is not None and not self._logins.begin(connection, login):
-            self._answer(work, None)
-            self._announce(answer.events)
+            if in_time:
+                connection.withdraw(work)
             return
         if answer.renewed is not None:
             self._logins.renew(connection, answer.renewed)
-        self._answer(work, reply(work.frame.api_key, answer.data, work.frame.request_id))
+        if in_time:
+            self._send(work, reply(work.frame.api_key, answer.data, work.frame.request_id))
         if login is not None:
             self._hub.release(connection, login.knows)
         if answer.close is not None:
             self._logins.log_out(connection)
             connection.link.close(*answer.close)
-        self._announce(answer.events)
 
-    def _failed(self, result: Failure, work: Work) -> None:
+    def _failed(self, result: Failure, work: Work, in_time: bool) -> None:
         connection, error = work.connection, result.value
         if work.command.role is None:
             self._logins.failed(connection)
         if isinstance(error, errors.ConnectionEnds):
-            self._answer(work, None)
+            if in_time:
+                connection.withdraw(work)
             connection.link.close(error.close_code, error.reason)
             return
         if not isinstance(error, errors.ChatError):
-            if work.answered and isinstance(error, errors.StorageError):
+            if not in_time and isinstance(error, errors.StorageError):
                 # That it took too long stands in the log, with the id that the client was told.
                 return
             error = self._internal(result, work)
-        self._answer(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
+        if in_time:
+            self._send(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
 
     def _internal(self, result: Failure, work: Work) -> errors.ChatError:
         """Whatever is no error of the protocol: logged with an id, told without detail."""
@@ -298,18 +308,10 @@ class Dispatch:
             data["outcome"] = "unknown"
         return errors.Internal(**data)
 
-    def _answer(self, work: Work, payload: bytes | None) -> None:
-        """Send the reply, unless its time was over; None leaves the request unanswered."""
-        if self._order.answer(work):
-            self._send(work, payload)
-
-    def _send(self, work: Work, payload: bytes | None) -> None:
+    def _send(self, work: Work, payload: bytes) -> None:
         connection = work.connection
-        if payload is None:
-            connection.withdraw(work.slot)
-            return
         connection.sent += 1
-        connection.answer(work.slot, payload)
+        connection.answer(work, payload)
 
     def _too_late(self, work: Work) -> None:
         """The time of a command is over, whether it has started or not."""

@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chatproto.bus.local import LocalBus
-from chatproto.bus.notice import Audience, Follow, Missed, Notice
+from chatproto.bus.notice import GIVEN, HINT, KEEP, PART2, Follow, Missed, Notice
 from chatproto.clock import Clock, Timers
-from chatproto.connection.state import ConnectionState, Phase
+from chatproto.connection.state import ADMIN, CLOSING, ConnectionState, Phase
 from chatproto.domain.model import Known, Principal, Role, group_topic
 from chatproto.errors import StorageError
 from chatproto.wire import codes
@@ -52,7 +52,7 @@ class Hub:
         self._wall = wall
         self._topics: dict[str, dict[ConnectionState, None]] = {}
         self._joined: dict[ConnectionState, Principal] = {}
-        bus.attach(self.deliver)
+        bus.attach(self.deliver, self.skip)
 
     # Coming and going.
 
@@ -97,18 +97,40 @@ class Hub:
 
     # News.
 
+    def skip(self, topic: str, ix: str, conversation_id: int, rev: int, last_seq: int) -> bool:
+        """Where nobody but the connection *ix* has joined the topic, and this is next: it knows it without a notice."""
+        members = self._topics.get(topic)
+        if members is None or len(members) > 1:
+            return False
+        [connection] = members
+        known = connection.knows.get(conversation_id)
+        if connection.ix != ix or connection.held is not None or connection.early:
+            return False
+        if known is None or rev != known.rev + 1:
+            return False
+        connection.knows[conversation_id] = Known(rev, last_seq)
+        return True
+
     def deliver(self, notice: Notice) -> None:
         """Tell the connections of the notice's topic."""
         members = self._topics.get(notice.topic)
-        if members:
-            if notice.follow is Follow.HINT:
-                self._hint(members, notice)
-                return
-            for connection in tuple(members):
-                if connection.held is not None and notice.close is None:
-                    connection.held.append(notice)
-                else:
-                    self._hand(connection, notice)
+        if not members:
+            return
+        follow, conversation_id, rev = notice.follow, notice.conversation_id or 0, notice.rev
+        if follow is HINT:
+            self._hint(members, notice)
+            return
+        for connection in tuple(members):
+            known = connection.knows.get(conversation_id)
+            if connection.held is not None and notice.close is None:
+                connection.held.append(notice)
+            elif known is not None and rev == known.rev + 1 and follow is KEEP and not connection.early:
+                # Nearly always.
+                connection.knows[conversation_id] = Known(rev, notice.last_seq or known.last_seq)
+                if notice.frames:
+                    self._write(connection, notice)
+            else:
+                self._hand(connection, notice)
 
     def _hint(self, members: Iterable[ConnectionState], notice: Notice) -> None:
         """Tell those who follow the conversation, unless anything else waits for them: that comes first."""
@@ -131,8 +153,7 @@ class Hub:
             self._write(connection, notice)
             return
         known = connection.knows.get(conversation_id)
-        if known is not None and notice.rev == known.rev + 1 and notice.follow is Follow.KEEP:
-            # What is next: nearly all there is.
+        if known is not None and notice.rev == known.rev + 1 and notice.follow is KEEP:
             connection.knows[conversation_id] = Known(notice.rev, notice.last_seq or known.last_seq)
             self._write(connection, notice)
             if connection.early:
@@ -165,19 +186,21 @@ class Hub:
         connection.left[conversation_id] = rev
 
     def _write(self, connection: ConnectionState, notice: Notice) -> None:
-        principal = connection.principal
-        if connection.phase is Phase.CLOSING or principal is None:
+        principal, phase, but_not = connection.principal, connection.phase, notice.but_not
+        if principal is None or phase is CLOSING:
             return
         if principal.expires_at is not None and self._wall() >= principal.expires_at:
             return
-        if notice.but_not is not None and notice.but_not in (connection.ix, principal.topic):
+        if but_not is not None and (but_not == connection.ix or but_not == principal.topic):
             return
-        given_only = connection.phase is Phase.ADMIN and connection.v < 2
-        not_for_it = Audience.PART2 if given_only else Audience.GIVEN
-        for frame, part2 in zip(notice.frames, notice.part2, strict=True):
-            if part2 != not_for_it:
+        not_for_it = PART2 if connection.v < 2 and phase is ADMIN else GIVEN
+        for frame, audience in zip(notice.frames, notice.part2, strict=True):
+            if audience != not_for_it:
                 connection.sent += 1
-                connection.push(frame)
+                if connection.out:
+                    connection.push(frame)
+                else:
+                    connection.link.send(frame, True)
 
     # What came too early, or not at all.
 

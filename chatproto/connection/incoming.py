@@ -6,7 +6,12 @@ what is wrong with it.
 
 from __future__ import annotations
 
+from struct import Struct
+
 from chatproto.connection.outgoing import TEXT
+
+_head = Struct("!BBH").unpack_from
+_number = int.from_bytes
 
 # Larger ones are unmasked faster by Autobahn's C code, for all its overhead.
 MOST = 2048
@@ -19,22 +24,24 @@ def next_text(data: bytes, at: int) -> tuple[bytes, int] | None:
         anything else, be it wrong, of another kind or not all there.
     """
     end = len(data)
-    if end - at < 7 or data[at] != TEXT:
+    if end - at < 7:
         return None
-    size = data[at + 1] - 0x80
-    start = at + 6
-    if size == 126:
-        size = data[at + 2] << 8 | data[at + 3]
-        start = at + 8
-        if not 126 <= size <= MOST:
+    first, second, size = _head(data, at)
+    start = at + 8
+    if first != TEXT:
+        return None
+    if second != 0xFE:
+        size = second - 0x80
+        start = at + 6
+        if not 0 < size < 126:
             return None
-    elif not 0 < size < 126:
+    elif not 126 <= size <= MOST:
         return None
     stop = start + size
     if stop > end:
         return None
-    key = int.from_bytes((data[start - 4 : start] * (size // 4 + 1))[:size], "little")
-    payload = (int.from_bytes(data[start:stop], "little") ^ key).to_bytes(size, "little")
+    key = _number((data[start - 4 : start] * (size // 4 + 1))[:size], "little")
+    payload = (_number(data[start:stop], "little") ^ key).to_bytes(size, "little")
     if not payload.isascii():
         try:
             payload.decode()

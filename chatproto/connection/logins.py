@@ -45,7 +45,8 @@ class Logins:
 
     def expired(self, principal: Principal) -> bool:
         """Whether the token in force has expired."""
-        return principal.expires_at is not None and self._wall() >= principal.expires_at
+        expires_at = principal.expires_at
+        return expires_at is not None and self._wall() >= expires_at
 
     def begin(self, connection: ConnectionState, login: Login) -> bool:
         """The reply to a login is about to leave; False where the connection went away meanwhile."""

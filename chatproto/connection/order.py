@@ -17,23 +17,20 @@ from chatproto.connection.state import ConnectionState, Slot
 from chatproto.wire.frame import Frame
 
 
-class Work:
-    """A command from its arrival to its end.
+class Work(Slot):
+    """A command from its arrival to its end, and the place of its reply.
 
-    :ivar slot: the place of its reply.
     :ivar deadline: when it has to be answered, in seconds of the monotonic clock.
     :ivar answered: the reply has been sent, maybe only that it took too long.
     """
 
-    __slots__ = ("connection", "command", "frame", "slot", "deadline", "started", "answered")
+    __slots__ = ("connection", "command", "frame", "deadline", "started", "answered")
 
-    def __init__(
-        self, connection: ConnectionState, command: Command, frame: Frame, slot: Slot, deadline: float
-    ) -> None:
+    def __init__(self, connection: ConnectionState, command: Command, frame: Frame, deadline: float) -> None:
+        self.payload = None
         self.connection = connection
         self.command = command
         self.frame = frame
-        self.slot = slot
         self.deadline = deadline
         self.started = False
         self.answered = False
@@ -78,17 +75,19 @@ class Order:
         self._under_way = 0
         self._drained: list[Deferred[None]] = []
 
-    def add(self, connection: ConnectionState, command: Command, frame: Frame) -> None:
+    def add(self, connection: ConnectionState, command: Command, frame: Frame, now: float) -> None:
         """A command has arrived."""
-        work = Work(connection, command, frame, connection.owe(), self._clock.seconds() + self._timeout)
-        if not connection.waiting:
-            connection.waiting = deque()
-        connection.waiting.append(work)
+        work = Work(connection, command, frame, now + self._timeout)
+        connection.out.append(work)
         self._under_way += 1
         self._by_deadline.append(work)
         if self._timer is None:
             self._timer = self._clock.callLater(self._timeout, self._look_for_late)
-        self.go_on(connection)
+        if not connection.waiting and not connection.starting and self._may_start(connection, work):
+            # Nearly always.
+            self._begin(connection, work)
+            return
+        connection.waiting.append(work)
         if self.full(connection):
             connection.link.pause()
 
@@ -103,21 +102,26 @@ class Order:
         connection.starting = True
         try:
             while connection.waiting and self._may_start(connection, connection.waiting[0]):
-                work = connection.waiting.popleft()
+                work = connection.waiting.pop(0)
                 if len(connection.waiting) == self._max_waiting:
                     connection.link.resume()
                 if not work.answered:
-                    work.started = True
-                    connection.running += 1
-                    self._logins += work.command.role is None
-                    connection.alone = not work.command.overlaps
-                    self._start(work)
+                    self._begin(connection, work)
         finally:
             connection.starting = False
         if self._in_line and not self._letting_in:
             self._let_in()
         if self._drained:
             self._tell_drained()
+
+    def _begin(self, connection: ConnectionState, work: Work) -> None:
+        command = work.command
+        work.started = True
+        connection.running += 1
+        connection.alone = not command.overlaps
+        if command.role is None:
+            self._logins += 1
+        self._start(work)
 
     def _let_in(self) -> None:
         """The next logins, first come, first served."""
@@ -147,15 +151,14 @@ class Order:
             return False
         return True
 
-    def ended(self, work: Work) -> None:
-        """A command is over; its reply comes next."""
-        work.connection.running -= 1
-        work.connection.alone = False
-        self._logins -= work.command.role is None
+    def ended(self, work: Work) -> bool:
+        """A command is over; its reply comes next, unless this returns False: it was answered as too late before."""
+        connection = work.connection
+        connection.running -= 1
+        connection.alone = False
+        if work.command.role is None:
+            self._logins -= 1
         self._under_way -= 1
-
-    def answer(self, work: Work) -> bool:
-        """Note that *work* is answered; False where it has been already."""
         if work.answered:
             return False
         work.answered = True

@@ -107,6 +107,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
     _holds = 0
     _fragments = 0
     _short_way: bool
+    _pause_unsent: int
 
     # What an open connection has in common with all others stands here once: _slim takes it out of the instance.
     # Autobahn gives each instance some 75 attributes, 8 KiB together.
@@ -288,11 +289,16 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         :returns: the rest, which is for Autobahn.
         """
         at = 0
+        take = self.factory.reception.text
         for _ in _A_TURN:
-            if self.state != OPEN or (found := next_text(data, at)) is None:
+            connection = self.connection
+            if connection is None or self.state != OPEN or (found := next_text(data, at)) is None:
                 return data[at:] if at else data
             payload, at = found
-            self.onMessage(payload, False)
+            try:
+                take(connection, payload)
+            except Exception:
+                self._cannot_take(connection)
             if self._resting is not None:
                 break
         if at < len(data):
@@ -355,8 +361,11 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
             else:
                 self.factory.reception.text(connection, payload)
         except Exception:
-            self._log.failure("Cannot take a message of {address}", address=connection.address)
-            self._fail_connection(INTERNAL_ERROR, "internal error")
+            self._cannot_take(connection)
+
+    def _cannot_take(self, connection: ConnectionState) -> None:
+        self._log.failure("Cannot take a message of {address}", address=connection.address)
+        self._fail_connection(INTERNAL_ERROR, "internal error")
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         connection, self.connection = self.connection, None
@@ -387,23 +396,29 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         """
         if self.state != OPEN:
             return
-        config = self.factory.config
         size = len(payload)
-        if push and (waiting := self.unsent + size) > config.max_unsent:
-            self.behind = True
-            self.due = min(self.due, self.factory.clock.seconds())
-            if self.stuck or waiting > MOST_BEHIND * config.max_unsent:
-                self.give_up()
-                return
+        if push and self._blocked and self._far_behind(size):
+            self.give_up()
+            return
         self._queue(text_header(size), payload)
-        if self._pending > config.pause_unsent:
+        if self._pending > self._pause_unsent:
             self._hold(_BY_UNSENT)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """What Autobahn sends (handshake, pongs, close frames) has its place in the same queue."""
         self._queue(data)
-        if self._pending > self.factory.config.pause_unsent:
+        if self._pending > self._pause_unsent:
             self._hold(_BY_UNSENT)
+
+    def _far_behind(self, size: int) -> bool:
+        """Whether a push of *size* bytes is too much for a peer that does not take what it gets."""
+        config = self.factory.config
+        waiting = self.unsent + size
+        if waiting <= config.max_unsent:
+            return False
+        self.behind = True
+        self.due = min(self.due, self.factory.clock.seconds())
+        return self.stuck or waiting > MOST_BEHIND * config.max_unsent
 
     @property
     def congested(self) -> bool:
@@ -595,6 +610,7 @@ class ChatFactory(WebSocketServerFactory):
         options["perMessageCompressionAccept"] = staticmethod(self.perMessageCompressionAccept)
         options["trafficStats"] = TrafficStats()
         options["_short_way"] = self.config.max_frame >= MOST
+        options["_pause_unsent"] = self.config.pause_unsent
         options["_common"] = {**vars(ChatProtocol), **options}
         return type(protocol.__name__, (protocol,), options)
 

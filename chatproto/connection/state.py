@@ -6,7 +6,6 @@ dispatch its :class:`Reception`.
 
 from __future__ import annotations
 
-from collections import deque
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -21,6 +20,10 @@ class Phase(IntEnum):
     GUEST = 1
     ADMIN = 2
     CLOSING = 3
+
+
+# Looking a member up on its class costs as much as making a small object.
+ADMIN, CLOSING = Phase.ADMIN, Phase.CLOSING
 
 
 class Link(Protocol):
@@ -54,11 +57,21 @@ class Link(Protocol):
 class Slot:
     """The place of one frame in the order of a connection: a reply that is owed, or a push behind one."""
 
-    __slots__ = ("payload", "push")
+    __slots__ = ("payload",)
 
-    def __init__(self, payload: bytes | None = None, push: bool = False) -> None:
+    #: Whether it is a push.
+    push = False
+
+    def __init__(self, payload: bytes | None = None) -> None:
         self.payload = payload
-        self.push = push
+
+
+class PushSlot(Slot):
+    """The place of a push."""
+
+    __slots__ = ()
+
+    push = True
 
 
 class ConnectionState:
@@ -120,8 +133,9 @@ class ConnectionState:
         self.v = 1
         self.opened_at = now
         self.last_heard = now
-        self.out: deque[Slot] | tuple[()] = ()
-        self.waiting: deque[Any] | tuple[()] = ()
+        # Short: a few places each, and most of the time none.
+        self.out: list[Slot] = []
+        self.waiting: list[Any] = []
         self.running = 0
         self.alone = False
         self.starting = False
@@ -138,17 +152,15 @@ class ConnectionState:
     def owe(self) -> Slot:
         """Take the next place among the replies."""
         slot = Slot()
-        if not self.out:
-            self.out = deque()
         self.out.append(slot)
         return slot
 
     def answer(self, slot: Slot, payload: bytes) -> None:
         """Fill a place; send it and whatever it held back."""
         slot.payload = payload
-        out, link = self.out, self.link
+        out, send = self.out, self.link.send
         while out and (ready := out[0].payload) is not None:
-            link.send(ready, out.popleft().push)
+            send(ready, out.pop(0).push)
 
     @property
     def unsent(self) -> bool:
@@ -157,7 +169,7 @@ class ConnectionState:
 
     def withdraw(self, slot: Slot) -> None:
         """Give a place up: its request is not answered."""
-        if isinstance(self.out, deque) and slot in self.out:
+        if slot in self.out:
             self.out.remove(slot)
 
     def push(self, payload: bytes) -> None:
@@ -166,11 +178,11 @@ class ConnectionState:
         A reply leaves before the pushes that its request caused (docs/protocol.md, *Frames*).
         """
         out = self.out
-        for place in range(len(out) - 1, 0, -1):
-            if out[place].payload is not None:
-                assert isinstance(out, deque)
-                out.insert(place + 1, Slot(payload, push=True))
-                return
+        if len(out) > 1:
+            for place in range(len(out) - 1, 0, -1):
+                if out[place].payload is not None:
+                    out.insert(place + 1, PushSlot(payload))
+                    return
         self.link.send(payload, push=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -16,8 +16,11 @@ class Role(IntEnum):
     @property
     def word(self) -> str:
         """As ``sender.type`` has it."""
-        return "guest" if self is Role.GUEST else "admin"
+        return "guest" if self is GUEST else "admin"
 
+
+# Looking a member up on its class costs as much as making a small object.
+GUEST, ADMIN = Role
 
 NEW, QUEUED, SERVING, ENDED = "new", "queued", "serving", "ended"
 
@@ -41,18 +44,19 @@ class Principal:
 
     :ivar conversation_id: of a guest; None for an admin.
     :ivar expires_at: Unix seconds of the token in force; None for anonymous guests.
+    :ivar topic: where the news for this identity goes.
     """
 
     person: Person
     group_id: int
     conversation_id: int | None = None
     expires_at: int | None = None
+    topic: str = field(init=False, compare=False, repr=False)
 
-    @property
-    def topic(self) -> str:
-        """Where the news for this identity goes."""
+    def __post_init__(self) -> None:
         person = self.person
-        return admin_topic(person.id) if person.role is Role.ADMIN else guest_topic(self.group_id, person.id)
+        topic = admin_topic(person.id) if person.role is Role.ADMIN else guest_topic(self.group_id, person.id)
+        object.__setattr__(self, "topic", topic)
 
 
 TEXT = 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from twisted.internet.defer import Deferred
 
@@ -12,6 +12,7 @@ from chatproto import errors
 from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMoved
 from chatproto.domain.model import (
     EMPTY,
+    GUEST,
     QUEUED,
     SERVING,
     TEXT,
@@ -24,9 +25,16 @@ from chatproto.domain.model import (
 )
 from chatproto.services.assignment import Assignment
 from chatproto.storage import history, marks, people, recall
-from chatproto.storage.journal import CLASH, DUP, MISSING, NEW, OTHER, Draft, Journal, Outcome
+from chatproto.storage.journal import CLASH, DUP, MISSING, NEW, OTHER, STORED, Draft, Journal, Outcome
 from chatproto.storage.marks import Marked, ReadMarks
 from chatproto.storage.pool import Pool
+
+_SERVED = Standing(SERVING, None, None)
+
+
+def _as_it_is(sent: Any) -> Any:
+    return sent
+
 
 Content = tuple[int, str]
 """(file_type, the JSON text of msg)."""
@@ -50,25 +58,39 @@ class Messaging:
         self._assignment = assignment
         self._pool = pool
 
-    # Sends are chained on the journal's Deferred: a coroutine for each of many messages would cost as much again.
+    # Sends are plain functions around the journal's Deferred: a coroutine for each of many messages, or a callback for
+    # each layer, would cost as much again.
 
     def send_as_admin(
-        self, admin: Principal, gid: int, cmid: str | None, content: Content | errors.ChatError, origin: str
-    ) -> Deferred[Sent]:
+        self,
+        admin: Principal,
+        gid: int,
+        cmid: str | None,
+        content: Content | errors.ChatError,
+        origin: str,
+        answer: Callable[[Sent], Any] = _as_it_is,
+    ) -> Deferred[Any]:
         """32300.
 
         :param content: or what is wrong with it, which is said only when *cmid* is no repeat.
+        :param answer: makes of what was sent what the Deferred fires with.
         """
         if isinstance(content, errors.ChatError):
             return Deferred.fromCoroutine(self._refused(admin, gid, cmid, content, errors.SendCmidClash))
         draft = Draft(admin.group_id, gid, admin.person, *content, cmid)
-        return self._journal.append(draft).addCallback(self._by_admin, admin, draft, origin)
 
-    def _by_admin(self, outcome: Outcome, admin: Principal, draft: Draft, origin: str) -> Sent | Deferred[Sent]:
+        def then(outcome: Outcome) -> Any:
+            if outcome.kind == STORED:
+                return answer(_sent(draft, outcome, [], origin))
+            return Deferred.fromCoroutine(self._by_admin(outcome, admin, draft, origin)).addCallback(answer)
+
+        return self._journal.append(draft, then)
+
+    async def _by_admin(self, outcome: Outcome, admin: Principal, draft: Draft, origin: str) -> Sent:
         if outcome.kind == OTHER:
-            return Deferred.fromCoroutine(self._decided_for_admin(admin, draft, origin))
+            return await self._decided_for_admin(admin, draft, origin)
         if outcome.kind == CLASH:
-            return Deferred.fromCoroutine(self._clashed(draft, outcome, errors.SendCmidClash))
+            return await self._clashed(draft, outcome, errors.SendCmidClash)
         return _sent_by_admin(draft, outcome, [], origin)
 
     async def _decided_for_admin(self, admin: Principal, draft: Draft, origin: str) -> Sent:
@@ -81,25 +103,34 @@ class Messaging:
         return _sent_by_admin(draft, outcome, events, origin)
 
     def send_as_guest(
-        self, guest: Principal, cmid: str | None, content: Content | errors.ChatError, origin: str
-    ) -> Deferred[tuple[Sent, Standing]]:
-        """22300; starts service where none is open."""
+        self,
+        guest: Principal,
+        cmid: str | None,
+        content: Content | errors.ChatError,
+        origin: str,
+        answer: Callable[[tuple[Sent, Standing]], Any] = _as_it_is,
+    ) -> Deferred[Any]:
+        """22300; starts service where none is open. Parameters as in :meth:`send_as_admin`."""
         gid = guest.person.id
         if isinstance(content, errors.ChatError):
             return Deferred.fromCoroutine(self._refused(guest, gid, cmid, content, errors.GuestCmidClash))
         draft = Draft(guest.group_id, gid, guest.person, *content, cmid)
-        return self._journal.append(draft).addCallback(self._by_guest, guest, draft, origin)
 
-    def _by_guest(
-        self, outcome: Outcome, guest: Principal, draft: Draft, origin: str
-    ) -> tuple[Sent, Standing] | Deferred[tuple[Sent, Standing]]:
+        def then(outcome: Outcome) -> Any:
+            if outcome.kind == STORED and outcome.state == SERVING:
+                return answer((_sent(draft, outcome, [], origin), _SERVED))
+            return Deferred.fromCoroutine(self._by_guest(outcome, guest, draft, origin)).addCallback(answer)
+
+        return self._journal.append(draft, then)
+
+    async def _by_guest(self, outcome: Outcome, guest: Principal, draft: Draft, origin: str) -> tuple[Sent, Standing]:
         if outcome.kind == OTHER:
-            return Deferred.fromCoroutine(self._decided_for_guest(guest, draft, origin))
+            return await self._decided_for_guest(guest, draft, origin)
         if outcome.kind == CLASH:
-            return Deferred.fromCoroutine(self._clashed_by_guest(guest, draft, outcome))
+            return await self._clashed_by_guest(guest, draft, outcome)
         sent = _sent_by_guest(draft, outcome, [], origin)
         if outcome.state == QUEUED:
-            return Deferred.fromCoroutine(self._waiting(guest, sent))
+            return await self._waiting(guest, sent)
         return sent, Standing(outcome.state, None, None)
 
     async def _decided_for_guest(self, guest: Principal, draft: Draft, origin: str) -> tuple[Sent, Standing]:
@@ -253,30 +284,14 @@ def _sent_by_guest(draft: Draft, outcome: Outcome, events: list[Event], origin: 
 
 
 def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
-    assert draft.file_type is not None
-    message = Message(
-        draft.group_id,
-        draft.gid,
-        outcome.seq,
-        draft.sender,
-        draft.body,
-        draft.file_type,
-        draft.cmid,
-        outcome.created_at,
-    )
-    dup = outcome.kind == DUP
-    if not dup:
-        stored = MessageStored(
-            outcome.conversation_id,
-            outcome.rev,
-            outcome.state,
-            outcome.admin_id if outcome.state == SERVING else None,
-            message,
-            outcome.admin_unread,
-            outcome.guest_unread,
-            origin,
-        )
-        events.append(stored)
-        if outcome.state == QUEUED and draft.sender.role is Role.GUEST:
-            events.append(GroupChanged(draft.group_id, conversations=frozenset([outcome.conversation_id])))
-    return Sent(message, dup, outcome, events)
+    kind, conversation_id, seq, created_at, rev, state, admin_id, admin_unread, guest_unread = outcome
+    group_id, gid, sender, file_type, body, cmid = draft
+    assert file_type is not None
+    message = Message(group_id, gid, seq, sender, body, file_type, cmid, created_at)
+    if kind == DUP:
+        return Sent(message, True, outcome, events)
+    serves = admin_id if state == SERVING else None
+    events.append(MessageStored(conversation_id, rev, state, serves, message, admin_unread, guest_unread, origin))
+    if state == QUEUED and sender.role is GUEST:
+        events.append(GroupChanged(group_id, conversations=frozenset([conversation_id])))
+    return Sent(message, False, outcome, events)

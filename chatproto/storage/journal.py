@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 
 from chatproto.clock import Clock, sleep
@@ -35,6 +36,8 @@ RETRY_AFTER = 0.05
 """Seconds between two tries of a batch that the database could not take."""
 TRIES_BEFORE_WAITING = 3
 """How often a draft finds its row locked before it waits for it, alone."""
+
+_PLACE = itemgetter(0)
 
 Thread = tuple[int, int]
 """(group_id, gid): names a conversation."""
@@ -78,18 +81,40 @@ class Outcome(NamedTuple):
     guest_unread: int
 
 
+def _as_it_is(outcome: Outcome) -> Outcome:
+    return outcome
+
+
 class _Entry:
-    """A draft that waits, and who waits for it."""
+    """A draft that waits, and who waits for it.
 
-    __slots__ = ("draft", "key", "deadline", "done", "unknown", "busy")
+    :ivar name: what may stand only once in a batch.
+    """
 
-    def __init__(self, draft: Draft, deadline: float) -> None:
+    __slots__ = ("draft", "thread", "name", "then", "deadline", "done", "unknown", "busy")
+
+    def __init__(self, draft: Draft, then: Callable[[Outcome], Any], deadline: float) -> None:
+        group_id, gid, sender, _, _, cmid = draft
         self.draft = draft
-        self.key = stored_cmid(draft.cmid)
+        self.thread = (group_id, gid)
+        self.name = (self.thread, sender.role, sender.id, stored_cmid(cmid))
+        self.then = then
         self.deadline = deadline
-        self.done: Deferred[Outcome] = Deferred()
+        self.done: Deferred[Any] = Deferred()
         self.unknown = False
         self.busy = 0
+
+    def succeed(self, outcome: Outcome) -> None:
+        """Tell what became of it."""
+        try:
+            made = self.then(outcome)
+        except Exception:
+            self.done.errback()
+            return
+        if isinstance(made, Deferred):
+            made.chainDeferred(self.done)
+        else:
+            self.done.callback(made)
 
     def fail(self, error: StorageError) -> None:
         """Give up; once a try may have been stored, no later error makes that certain again."""
@@ -114,19 +139,9 @@ def _batch(drafts: Iterable[tuple[Draft, str]]) -> tuple[str, str]:
     """
     threads: dict[Thread, int] = {}
     rows = []
-    for place, (draft, cmid) in enumerate(drafts):
-        sender = draft.sender
-        rows.append(
-            {
-                "o": place,
-                "k": threads.setdefault(draft.thread, len(threads) + 1),
-                "t": sender.role,
-                "s": sender.id,
-                "f": draft.file_type,
-                "m": cmid,
-                "b": draft.body,
-            }
-        )
+    for place, ((group_id, gid, sender, file_type, body, _), cmid) in enumerate(drafts):
+        k = threads.setdefault((group_id, gid), len(threads) + 1)
+        rows.append({"o": place, "k": k, "t": sender.role, "s": sender.id, "f": file_type, "m": cmid, "b": body})
     named = [{"k": k, "g": group_id, "q": gid} for (group_id, gid), k in threads.items()]
     return orjson.dumps(named).decode(), orjson.dumps(rows).decode()
 
@@ -161,21 +176,22 @@ class Journal:
         self._running = False
         self._idle: list[Deferred[None]] = []
 
-    def append(self, draft: Draft) -> Deferred[Outcome]:
+    def append(self, draft: Draft, then: Callable[[Outcome], Any] = _as_it_is) -> Deferred[Any]:
         """Store *draft*; fires once it is committed, or when it was not.
 
         With ``other`` the conversation is held until :meth:`release`: later drafts for it wait.
 
+        :param then: makes of the :class:`Outcome` what the Deferred fires with; it may return one, too. A callback on
+            the Deferred would do as well, but costs more, and there are many messages.
         :raises StorageError: through the Deferred; ``applied`` None where it may be stored.
         """
         if self._waiting >= self._queue_size:
-            full: Deferred[Outcome] = Deferred()
-            full.errback(StorageError("the journal is full"))
-            return full
-        entry = _Entry(draft, self._clock.seconds() + self._timeout)
+            return fail(StorageError("the journal is full"))
+        entry = _Entry(draft, then, self._clock.seconds() + self._timeout)
         self._waiting += 1
         self._queue.append(entry)
-        self._run()
+        if not self._running:
+            self._run()
         return entry.done
 
     def release(self, thread: Thread) -> None:
@@ -219,34 +235,32 @@ class Journal:
         queue, held = self._queue, self._held
         while queue and len(batch) < self._batch_size:
             entry = queue.popleft()
-            thread = entry.draft.thread
-            name = (thread, int(entry.draft.sender.role), entry.draft.sender.id, entry.key)
             if entry.deadline <= now:
                 self._settle(entry, StorageError("the message was not stored in time"))
-            elif thread in held:
-                held[thread].append(entry)
-            elif name in taken:
+            elif entry.thread in held:
+                held[entry.thread].append(entry)
+            elif entry.name in taken:
                 again.append(entry)
             else:
-                taken.add(name)
+                taken.add(entry.name)
                 batch.append(entry)
         queue.extendleft(reversed(again))
         return batch
 
     async def _commit(self, batch: list[_Entry]) -> None:
-        threads, drafts = _batch((entry.draft, entry.key) for entry in batch)
+        threads, drafts = _batch([(entry.draft, entry.name[3]) for entry in batch])
         try:
             answers = await self._batches.fetch(APPEND, (threads, drafts, False))
         except StorageError as error:
             await self._failed(batch, error)
             return
-        outcomes: list[Outcome | None] = [None] * len(batch)
-        for place, *fields in answers:
-            outcomes[place] = Outcome._make(fields)
         again = []
-        for entry, outcome in zip(batch, outcomes, strict=True):
-            assert outcome is not None
-            thread = entry.draft.thread
+        for entry, row in zip(batch, sorted(answers, key=_PLACE), strict=True):
+            outcome = Outcome._make(row[1:])
+            if outcome.kind == STORED:
+                self._settle(entry, outcome)
+                continue
+            thread = entry.thread
             if thread in self._held:
                 if outcome.kind in (OTHER, BUSY):
                     self._held[thread].append(entry)
@@ -290,7 +304,7 @@ class Journal:
     async def _alone(self, entry: _Entry) -> None:
         """Wait for one locked row on another link; the conversation is held meanwhile."""
         draft = entry.draft
-        threads, drafts = _batch([(draft, entry.key)])
+        threads, drafts = _batch([(draft, entry.name[3])])
 
         async def work(transaction: Transaction) -> Sequence[Any]:
             await transaction.fetch(LOCK, draft.thread)
@@ -321,4 +335,4 @@ class Journal:
             if entry.unknown and result.kind == DUP:
                 # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
                 result = result._replace(kind=STORED)
-            entry.done.callback(result)
+            entry.succeed(result)

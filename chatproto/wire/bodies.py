@@ -7,7 +7,7 @@ parameters are judged in the order in which the protocol numbers their errors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from chatproto import errors
 from chatproto.errors import ChatError, Malformed
@@ -154,8 +154,7 @@ class MarkRead:
         return cls(gid, group_id, fields.position(values, "seq"))
 
 
-@dataclass(frozen=True, slots=True)
-class SendToGuest:
+class SendToGuest(NamedTuple):
     """32300: ``{gid, msg, file_type?, cmid?}``.
 
     :ivar content: the message, or what is wrong with it. A repeat of a cmid is answered before that is looked at;
@@ -167,7 +166,7 @@ class SendToGuest:
     content: Content | ChatError
 
     @classmethod
-    def decode(cls, frame: Frame, limits: Limits) -> Self:
+    def decode(cls, frame: Frame, limits: Limits) -> SendToGuest:
         gid = fields.ident(frame.values, "gid", errors.SendGidMissing)
         return cls(gid, fields.cmid(frame.values), content(frame, limits, _ADMIN_CONTENT))
 
@@ -307,8 +306,7 @@ class GuestMarkRead:
         return cls(fields.position(frame.values, "seq"))
 
 
-@dataclass(frozen=True, slots=True)
-class GuestSend:
+class GuestSend(NamedTuple):
     """22300: ``{msg, file_type?, cmid?}``.
 
     :ivar content: as in :class:`SendToGuest`.
@@ -318,7 +316,7 @@ class GuestSend:
     content: Content | ChatError
 
     @classmethod
-    def decode(cls, frame: Frame, limits: Limits) -> Self:
+    def decode(cls, frame: Frame, limits: Limits) -> GuestSend:
         return cls(fields.cmid(frame.values), content(frame, limits, _GUEST_CONTENT))
 
 

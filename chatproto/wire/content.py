@@ -9,7 +9,7 @@ import orjson
 
 from chatproto.errors import ChatError
 from chatproto.wire.codes import KINDS, TEXT
-from chatproto.wire.fields import Limits, is_missing
+from chatproto.wire.fields import Limits
 from chatproto.wire.frame import Frame, as_integer
 
 
@@ -35,11 +35,11 @@ class ContentErrors:
 
 def content(frame: Frame, limits: Limits, errors: ContentErrors) -> Content | ChatError:
     """Judge ``msg`` and ``file_type``; what is wrong is returned, because a repeat of a cmid is answered first."""
-    msg = frame.values.get("msg")
-    if is_missing(msg):
+    values = frame.values
+    msg, kind = values.get("msg"), values.get("file_type")
+    if msg is None or msg == "":
         return errors.missing()
-    kind = frame.values.get("file_type")
-    file_type = TEXT if is_missing(kind) else as_integer(kind)
+    file_type = TEXT if kind is None or kind == "" else as_integer(kind)
     if file_type is None or not 0 <= file_type < len(KINDS):
         return errors.unknown_kind()
     body = _text(frame, msg, limits) if file_type == TEXT else _other(frame, msg, limits)
@@ -47,12 +47,12 @@ def content(frame: Frame, limits: Limits, errors: ContentErrors) -> Content | Ch
 
 
 def _text(frame: Frame, msg: object, limits: Limits) -> str | None:
+    if type(msg) is str:
+        return orjson.dumps(msg).decode() if len(msg) <= limits.max_text else None
     if type(msg) is int or type(msg) is float:
         digits = frame.raw("msg")
         return f'"{digits}"' if len(digits) <= limits.max_text else None
-    if type(msg) is not str or len(msg) > limits.max_text:
-        return None
-    return orjson.dumps(msg).decode()
+    return None
 
 
 def _other(frame: Frame, msg: object, limits: Limits) -> str | None:

@@ -152,6 +152,9 @@ def cmid(values: Values) -> str | None:
 
     :raises Malformed: it is no string, or longer than :data:`MAX_CMID`.
     """
+    found = values.get("cmid")
+    if type(found) is str and 0 < len(found) <= MAX_CMID:
+        return found
     return text(values, "cmid", MAX_CMID)
 
 

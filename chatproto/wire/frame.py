@@ -120,9 +120,13 @@ def parse(payload: bytes) -> Frame:
     if b"\\u0000" in payload and _NUL.search(payload):
         raise _refusal(values)
 
-    call_type = as_integer(values.get("call_type"))
-    api_key = HEARTBEAT if call_type == CALL_HEARTBEAT else as_integer(values.get("api_key"))
-    request_id = values.get("request_id")
+    call_type, api_key, request_id = values.get("call_type"), values.get("api_key"), values.get("request_id")
+    if call_type is not None:
+        call_type = as_integer(call_type)
+        if call_type == CALL_HEARTBEAT:
+            api_key = HEARTBEAT
+    if type(api_key) is not int:
+        api_key = as_integer(api_key)
     if type(request_id) is float and _LONG_INTEGER.fullmatch(written := _raw(payload, "request_id")):
         # orjson makes a float of an integer that needs more than 64 bits; the echo needs every digit.
         request_id = int(written)

@@ -305,7 +305,7 @@ class Announcing(SynchronousTestCase):
         self.published: list[list[Notice]] = []
         self.looks: list[tuple[int, set[int], set[int]]] = []
         self.queue: list[tuple[int, int, int]] = []
-        self.announce = Announcer(self.publish, News(self.read, self.publish, self.clock))
+        self.announce = Announcer(self.publish, lambda *news: False, News(self.read, self.publish, self.clock))
 
     def publish(self, found: Sequence[Notice]) -> None:
         if found:

@@ -187,6 +187,35 @@ class Topics(HubCase):
         self.talk(6)
         self.assertEqual(self.told(link), ["6"])
 
+    def skips(self, rev: int, *, ix: str = "phone", topic: str = ANN.topic) -> bool:
+        return self.bus.skips(topic, ix, TALK, rev, rev)
+
+    def test_needless(self) -> None:
+        """What the only connection of somebody sent needs no notice; what comes next finds it where it has to be."""
+        self.assertFalse(self.skips(5))
+        connection, link = self.come(ANN, {TALK: Known(4, 4)}, ix="phone")
+        self.assertTrue(self.skips(5))
+        self.assertEqual(connection.knows, {TALK: Known(5, 5)})
+        self.talk(6)
+        self.assertEqual(self.told(link), ["6"])
+
+    def test_needed(self) -> None:
+        """A notice is needed where anybody else listens, or where the connection missed something before."""
+        connection, _ = self.come(ANN, {TALK: Known(4, 4)}, ix="phone")
+        for rev in (3, 4, 6):
+            self.assertFalse(self.skips(rev))
+        self.assertFalse(self.skips(5, ix="elsewhere"))
+        connection.held = []
+        self.assertFalse(self.skips(5))
+        connection.held = None
+        self.talk(6)
+        self.assertFalse(self.skips(5))
+        self.come(ANN, {TALK: Known(4, 4)}, ix="desk")
+        self.assertFalse(self.skips(5))
+        self.come(BOB, ix="phone")
+        self.assertFalse(self.skips(5, topic=BOB.topic))
+        self.assertEqual(connection.knows, {TALK: Known(4, 4)})
+
     def test_given_only(self) -> None:
         """An admin's client that knows only the given document gets its pushes only; guests get all."""
         _, old = self.come(ANN, v=1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
@@ -19,19 +23,19 @@ class EarlyJournal(Journal):
 
     _promised: dict[Thread, Outcome] = {}
 
-    def append(self, draft: Draft) -> Deferred[Outcome]:
+    def append(self, draft: Draft, then: Callable[[Outcome], Any] = lambda outcome: outcome) -> Deferred[Any]:
         last = self._promised.get(draft.thread)
         if last is None:
-            return super().append(draft).addCallback(self._remember, draft.thread)
+            return super().append(draft, partial(self._remember, draft.thread, then))
         guess = last._replace(seq=last.seq + 1, rev=last.rev + 1)
         self._promised[draft.thread] = guess
         deferLater(reactor, LAZY, super().append, draft).addErrback(lambda failure: None)
-        return succeed(guess)
+        return succeed(then(guess))
 
-    def _remember(self, outcome: Outcome, thread: Thread) -> Outcome:
+    def _remember(self, thread: Thread, then: Callable[[Outcome], Any], outcome: Outcome) -> Any:
         if outcome.kind == STORED:
             self._promised[thread] = outcome
-        return outcome
+        return then(outcome)
 
 
 if __name__ == "__main__":
