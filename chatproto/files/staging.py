@@ -79,7 +79,8 @@ class Staging:
         """
         if self.directory.exists():
             shutil.rmtree(self.directory)
-        self.directory.mkdir(parents=True, mode=0o700)
+        for directory in (self.directory.parent, self.directory):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def new_path(self) -> Path:
         return self.directory / secrets.token_hex(16)

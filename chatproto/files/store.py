@@ -81,11 +81,12 @@ class FileStore:
         """
         self._threads.start()
         try:
-            await self._in_thread(self._staging.clear)
             await self._in_thread(self._place.prepare)
         except Unavailable as error:
             # Conversations go on without files.
             log.error("files cannot be kept: {error}", error=str(error))
+        try:
+            await self._in_thread(self._staging.clear)
         except OSError as error:
             raise StartError(f"{self._staging.directory} cannot be emptied: {error.strerror}") from None
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import threading
 import time
 from http.client import HTTPConnection, HTTPResponse
@@ -249,7 +250,17 @@ class SharedTests(FilesCase, DaemonTestCase):
         await self.guest(token=customer)
         await self.stored(b"x", customer)
         for bad in (
-            *("x", "a.b.c", "", " ", "x" * 9000, token(admin_id=admin, age=7200), token(admin_id=10**9)),
+            *(
+                "x",
+                "a.b.c",
+                "",
+                " ",
+                "tök",
+                "tö.k.én",
+                "x" * 9000,
+                token(admin_id=admin, age=7200),
+                token(admin_id=10**9),
+            ),
             token(admin_id=admin, secret="not the secret of the shop, but long"),
         ):
             answer = await self.post(b"x", bad)
@@ -478,6 +489,8 @@ class OwnTests(FilesCase):
             return bool(self.arriving())
 
         await eventually(arrives, "a file that arrives")
+        for directory in (self.daemon.data / "files", *(self.daemon.data / "files").rglob("*/")):
+            self.assertEqual(stat.S_IMODE(directory.stat().st_mode) & 0o077, 0, directory)
         self.assertEqual(await self.daemon.stop(), 0)
         client.close()
         self.assertEqual(self.arriving(), [])
@@ -668,6 +681,33 @@ class BucketTests(FilesCase):
         client.close()
         await self.nothing_arrives()
         self.assertEqual((await self.names(), self.on_disk("arriving")), ([], []))
+
+    async def test_away(self) -> None:
+        """A bucket that does not answer stops no conversation, and whoever sends a file is told to come again."""
+        daemon = self.daemon = Daemon(
+            *(*ROOMY, "--files", "s3://bucket", "--bucket-endpoint", "http://127.0.0.1:9"),
+            database=self.daemon.database,
+            environment=bucket.ENVIRONMENT,
+        )
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.close()))
+        await daemon.start()
+        self.assertIn("files cannot be kept", daemon.log)
+        guest = await self.guest()
+        guest.good(await guest.request(22300, msg="hello"))
+        answer = await self.post(b"x", guest.data["guest_token"])
+        self.assertEqual((answer.status, answer.said["error"]), (503, "store"))
+
+    async def test_wrong(self) -> None:
+        """A bucket that is not there stops the start, in one line."""
+        daemon = Daemon(
+            *("--files", "s3://nothing", "--bucket-endpoint", bucket.endpoint()),
+            database=self.daemon.database,
+            environment=bucket.ENVIRONMENT,
+        )
+        self.addCleanup(lambda: Deferred.fromCoroutine(daemon.close()))
+        daemon.run()
+        self.assertEqual(await daemon.ended(), 1)
+        self.assertIn("chatproto: cannot start: --files s3://nothing cannot be used: NoSuchBucket\n", daemon.log)
 
     async def test_gone(self) -> None:
         """A file that was taken out of the bucket is not found; a bucket that is gone is said to be."""
