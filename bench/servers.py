@@ -31,15 +31,24 @@ _START_LIMIT = 30.0
 _STOP_LIMIT = 60.0
 
 
-def free_port() -> int:
+def free_port() -> tuple[int, socket.socket]:
+    """A port on which nobody listens, and what keeps it from other runs of the benchmark while it is open.
+
+    A server needs seconds until it listens: without that, two runs may choose the same port, and one asks the server
+    of the other.
+    """
     for port in _PORTS:
-        with socket.socket() as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            # A name without a file, which ends with the process (unix(7), abstract).
+            claim.bind(f"\0chatproto-bench-{port}")
+            with socket.socket() as attempt:
+                attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 attempt.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            claim.close()
+            continue
+        return port, claim
     raise BenchError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
@@ -54,7 +63,7 @@ class Server:
     def __init__(self, name: str, data: Path, dsn: str | None = None, options: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.data = data
-        self.port = free_port()
+        self.port, self._claim = free_port()
         self._dsn = dsn
         self._options = options or {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -121,6 +130,10 @@ class Server:
             process.kill()
             process.wait()
             raise BenchError(f"{self.name} did not stop within {_STOP_LIMIT:.0f} s") from None
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._claim.close()
 
     def log_end(self) -> str:
         return "\n".join((self.data / "server.log").read_text(errors="replace").splitlines()[-20:])

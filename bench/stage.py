@@ -54,15 +54,18 @@ class Stage:
         shutil.rmtree(data, ignore_errors=True)
         dsn = None if people is None else self.cluster.fresh("bench")
         server = Server(system, data, dsn, options)
-        server.start()
         running = Running(self, server, dsn)
         try:
+            server.start()
             if people is not None and dsn is not None:
                 people.insert(dsn)
             yield running
         finally:
             running.close()
-            server.stop()
+            try:
+                server.stop()
+            finally:
+                server.close()
             self.cluster.drop("bench")
 
 
