@@ -9,8 +9,8 @@ conversation has always the same of them, so its messages stay in order. The opt
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Application

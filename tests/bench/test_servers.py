@@ -11,7 +11,7 @@ from bench.servers import free_port
 
 class PortTests(SynchronousTestCase):
     def test_claimed(self) -> None:
-        """Two runs at a time never get the same port, though no server listens yet; what is given back is free again."""
+        """Two runs at a time never get the same port, though nobody listens yet; what is given back is free again."""
         first, claim = free_port()
         second, other = free_port()
         self.addCleanup(other.close)
