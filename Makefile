@@ -17,6 +17,7 @@ run: venv
 	$(VENV)/bin/twistd --pidfile= -n chatproto --demo
 
 test: venv
+	tests/browser/install.sh
 	$(VENV)/bin/python -m twisted.trial tests
 
 lint: venv

@@ -1,4 +1,4 @@
-"""``POST /console/login``: a name and a password for a token (docs/integration.md, *Agents without a back office*)."""
+"""``POST /console/login``: a name and a password for a token (docs/operations.md, *Pages*)."""
 
 from __future__ import annotations
 
