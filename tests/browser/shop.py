@@ -40,7 +40,8 @@ class _Pages(BaseHTTPRequestHandler):
         script = f'<script src="{escape(chat)}/widget.js" async{attributes}></script>' if chat else ""
         page = (
             f'<!doctype html><html lang="{escape(asked.get("lang", "en"))}"><meta charset="utf-8">'
-            '<title>Red lamp</title><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+            '<title>Red lamp</title><link rel="icon" href="data:,">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<main><h1>Red lamp</h1><button>Buy</button></main>{script}</html>"
         )
         self._answer(

@@ -231,7 +231,7 @@ class LookTests(WidgetTestCase):
     def _check(self, page: Page) -> None:
         """axe, in the page and in the frame: nothing that hinders people seriously."""
         for frame in page.frames:
-            found = Axe().run(frame).response["violations"]  # type: ignore[arg-type]
+            found = Axe().run(frame).response["violations"]
             bad = [one for one in found if one["impact"] in ("serious", "critical")]
             self.assertEqual([(one["id"], [node["target"] for node in one["nodes"]]) for one in bad], [])
 

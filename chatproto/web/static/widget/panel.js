@@ -43,9 +43,10 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
     </button>`;
   const drag = (event) => {
     if (!event.dataTransfer?.types.includes('Files')) return;
-    event.preventDefault();
     setOver(event.type === 'dragover');
-    if (event.type === 'drop') [...event.dataTransfer.files].forEach((file) => chat.sendFile(file));
+    const taken = event.type === 'drop' && event.defaultPrevented; // by the composer
+    event.preventDefault();
+    if (event.type === 'drop' && !taken) [...event.dataTransfer.files].forEach((file) => chat.sendFile(file));
   };
 
   return html`<div class="panel" onDragOver=${drag} onDragLeave=${drag} onDrop=${drag}>

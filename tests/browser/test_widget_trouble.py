@@ -1,0 +1,215 @@
+"""What a guest notices of bad links, servers that go, and messages that mean harm: as little as possible."""
+
+from __future__ import annotations
+
+import json
+
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.browser.server import Server, wait_until
+from tests.browser.shop import WidgetTestCase, options, shop_origin
+
+SEND = 22300
+EVIL = '<img src=x onerror="parent.hacked=1"><script>parent.hacked=1</script>'
+
+
+class Wire:
+    """The connection of a page, which can be cut, or swallow what is sent over it.
+
+    :ivar sent: how many messages have left the page.
+    :ivar cut_after: numbers of messages that arrive, while the connection is gone before the answer.
+
+    It works while Playwright waits for something, and not while a plain WebSocket of the test does.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.cut_after: set[int] = set()
+        self.sent = 0
+        self.opened = 0
+        self._dead = 0
+        page.route_web_socket(lambda url: True, self._route)
+
+    def go_dead(self) -> None:
+        """What is open now swallows everything, without being closed."""
+        self._dead = self.opened
+
+    def _route(self, route: WebSocketRoute) -> None:
+        self.opened += 1
+        number = self.opened
+        server = route.connect_to_server()
+
+        def up(message: str | bytes) -> None:
+            if number <= self._dead:
+                return
+            server.send(message)
+            if json.loads(message).get("api_key") == SEND:
+                self.sent += 1
+                if self.sent in self.cut_after:
+                    route.close(code=4002)
+
+        def down(message: str | bytes) -> None:
+            if number > self._dead:
+                route.send(message)
+
+        route.on_message(up)
+        server.on_message(down)
+
+
+class LinkTests(WidgetTestCase):
+    def test_cut(self) -> None:
+        """Ten messages over a link that is cut three times arrive once each, in the order of writing."""
+        alice = self.agent()
+        page = self.person()
+        wire = Wire(page)
+        wire.cut_after = {2, 4, 7}
+        shop = self.visit(page).open()
+        lines = [f"Line {number}" for number in range(10)]
+        for line in lines:
+            shop.write(line)
+        expect(shop.log.locator(".bubble")).to_have_count(10)
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0, timeout=30_000)
+        alice.meet()
+        self.assertEqual([one["msg"] for one in alice.thread()], lines)
+        self.assertEqual(shop.log.locator(".bubble").all_inner_texts(), lines)
+
+    def test_half_dead(self) -> None:
+        """A link that swallows everything is noticed, and what was written over it is sent over another."""
+        alice = self.agent()
+        page = self.person()
+        wire = Wire(page)
+        shop = self.visit(page).open()
+        expect(shop.frame.get_by_text("How can we help?")).to_be_visible()
+        wire.go_dead()
+        shop.write("Can you hear me?")
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0, timeout=30_000)
+        alice.meet()
+        self.assertEqual([one["msg"] for one in alice.thread()], ["Can you hear me?"])
+        self.assertEqual(wire.opened, 2)
+
+    def test_reload(self) -> None:
+        """Who goes to another page finds the panel open, with the conversation and what was half written."""
+        alice = self.agent()
+        shop = self.visit().open()
+        shop.write("Hello")
+        alice.meet()
+        alice.say("Hi")
+        expect(shop.bubble("Hi")).to_be_visible()
+        shop.box.fill("Half a sent")
+        wait_until(lambda: "Half a sent" in "".join(shop.kept().values()), "the draft")
+        shop.page.reload()
+        expect(shop.bubble("Hello")).to_be_visible()
+        expect(shop.bubble("Hi")).to_have_count(1)
+        expect(shop.box).to_have_value("Half a sent")
+
+    def test_composing(self) -> None:
+        """Enter chooses a word while an input method composes, and sends only afterwards."""
+        self.agent()
+        shop = self.visit().open()
+        shop.box.focus()
+        enter = (
+            """(box, how) => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true, ...how}))"""
+        )
+        shop.box.fill("nihao")
+        shop.box.evaluate(enter, {"isComposing": True})
+        shop.box.evaluate(enter, {"keyCode": 229})
+        shop.box.evaluate(
+            "(box) => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', isComposing: true}))"
+        )
+        expect(shop.box).to_have_value("nihao")
+        expect(shop.panel).to_be_visible()
+        shop.box.fill("你好")
+        shop.box.press("Enter")
+        expect(shop.bubble("你好")).to_be_visible()
+        expect(shop.log.locator(".bubble")).to_have_count(1)
+
+
+class RestartTests(WidgetTestCase):
+    def make_server(self) -> Server:
+        server = Server(*options()).start()
+        self.addCleanup(server.close)
+        return server
+
+    def test_killed(self) -> None:
+        """What is written while the server is gone arrives once, in order, even from the next page."""
+        self.expect_trouble()
+        self.agent()
+        shop = self.visit().open()
+        shop.write("Before")
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+        self.server.kill()
+        shop.write("Without a server")
+        shop.write("And another")
+        expect(shop.frame.get_by_text("No connection", exact=False)).to_be_visible()
+        self.picture(shop.page, "widget-offline")
+        context = shop.page.context
+        shop.page.close()
+        self.server.start_again()
+        alice = self.agent("Bob")
+        shop = self.visit(self.page(context)).open()
+        expect(shop.bubble("Before")).to_be_visible()
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+        self.assertEqual(shop.log.locator(".bubble").all_inner_texts(), ["Before", "Without a server", "And another"])
+        self.server.kill()
+        self.server.start_again()
+        shop.write("After")
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+        alice.close()
+        [(gid,)] = self.server.daemon.sql("SELECT guest_id FROM conversation")
+        bob = self.agent("Eve")
+        bob.gid = gid
+        expected = ["Before", "Without a server", "And another", "After"]
+        self.assertEqual([one["msg"] for one in bob.thread()], expected)
+
+    def test_unreachable(self) -> None:
+        """Where the chat's server is away when the panel is opened, the panel says so, and works when it is back."""
+        self.expect_trouble()
+        self.expect_trouble("Failed to execute 'postMessage'|refused to connect|Framing")
+        shop = self.visit()
+        self.server.kill()
+        shop.launcher.click()
+        expect(shop.panel.get_by_role("status")).to_have_text("The chat cannot be reached. Trying again…")
+        self.server.start_again()
+        shop.box.wait_for()
+        shop.write("Hello")
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+
+
+class HostileTests(WidgetTestCase):
+    def test_markup(self) -> None:
+        """Markup in names, texts, cards, files, notes and contexts is text, and only http and https are links."""
+        alice = self.agent(EVIL[:90])
+        shop = self.visit(title=EVIL, greeting=EVIL)
+        shop.push("setContext", {"product": {"id": EVIL, "title": EVIL, "image": "javascript:parent.hacked=1"}})
+        shop.open()
+        shop.frame.locator(".offer").get_by_role("button", name="Send").click()
+        alice.meet()
+        shop.write(EVIL)
+        link = "javascript:parent.hacked=1"
+        alice.say(EVIL)
+        alice.say(f"See {link} and data:text/html,{EVIL}")
+        alice.say({"url": link, "thumb": link}, 1)
+        alice.say({"url": link, "duration_ms": EVIL}, 2)
+        alice.say({"id": EVIL, "title": EVIL, "url": link, "image": link, "price": EVIL, "currency": EVIL}, 3)
+        alice.say({"id": EVIL, "title": EVIL, "url": link, "status": EVIL, "total": EVIL, "items": [EVIL]}, 4)
+        alice.say({"url": link, "poster": link}, 5)
+        alice.say({"url": f"{shop_origin()}/x", "name": EVIL, "size": EVIL}, 6)
+        alice.say({"__proto__": {"x": 1}, "title": {"toString": 1}}, 3)
+        alice.say("The end")
+        expect(shop.bubble("The end")).to_be_visible()
+        self.picture(shop.page, "widget-hostile")
+        self.assertEqual(shop.page.evaluate("window.hacked"), None)
+        found = shop.log.locator("a").evaluate_all("(links) => links.map((link) => new URL(link.href).protocol)")
+        self.assertEqual(set(found), {"http:"})
+        self.assertEqual(shop.frame.locator("script").count(), 1)
+        self.assertEqual(shop.frame.locator("[onerror]").count(), 0)
+
+    def test_other_frames(self) -> None:
+        """A page that may not show the panel cannot: the browser refuses."""
+        self.expect_trouble("frame-ancestors|Framing")
+        page = self.person()
+        refused: list[str] = []
+        page.on("console", lambda message: refused.append(message.text))
+        page.goto(f"http://other.localhost:{shop_origin().rsplit(':', 1)[1]}/?chat={self.chat}")
+        page.locator("chatproto-widget button").click()
+        wait_until(lambda: page.evaluate("1") and any("frame-ancestors" in line for line in refused), "the refusal")
+        expect(page.frame_locator("chatproto-widget iframe").locator("textarea")).to_have_count(0)
