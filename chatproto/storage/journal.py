@@ -34,6 +34,9 @@ STORED, DUP, CLASH, OTHER, MISSING, BUSY, NEW = "stored", "dup", "clash", "other
 
 RETRY_AFTER = 0.05
 """Seconds between two tries of a batch that the database could not take."""
+BATCH_TEXT = 256 * 1024
+"""Characters of bodies with which a batch is full: many large messages at once take some commits, but the first of them
+do not wait for the last, and neither does whoever writes in between."""
 TRIES_BEFORE_WAITING = 3
 """How often a draft finds its row locked before it waits for it, alone."""
 
@@ -233,7 +236,8 @@ class Journal:
         taken: set[tuple[Thread, int, int, str]] = set()
         now = self._clock.seconds()
         queue, held = self._queue, self._held
-        while queue and len(batch) < self._batch_size:
+        room = BATCH_TEXT
+        while queue and room > 0 and len(batch) < self._batch_size:
             entry = queue.popleft()
             if entry.deadline <= now:
                 self._settle(entry, StorageError("the message was not stored in time"))
@@ -244,6 +248,7 @@ class Journal:
             else:
                 taken.add(entry.name)
                 batch.append(entry)
+                room -= len(entry.draft.body)
         queue.extendleft(reversed(again))
         return batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, cast
 
 import psycopg2
@@ -10,7 +11,7 @@ from twisted.internet.task import Clock
 
 from chatproto.domain.model import Principal
 from chatproto.errors import StorageError
-from chatproto.storage.journal import Draft, Outcome, shown_cmid, stored_cmid
+from chatproto.storage.journal import BATCH_TEXT, Draft, Outcome, shown_cmid, stored_cmid
 from tests.database import OwnClusterTestCase
 from tests.relay import Relay
 from tests.worlds import Server, WorldTestCase, draft, eventually, guest_draft, new_group, served
@@ -247,6 +248,27 @@ class BatchTests(JournalTestCase):
         outcomes = await gatherResults([server.journal.append(guest_draft(guest, f'"{n}"')) for n in range(15)])
         self.assertEqual([o.seq for o in outcomes], list(range(1, 16)))
         self.assertEqual(self.bodies(guest), [f'"{n}"' for n in range(15)])
+
+    async def test_large_messages(self) -> None:
+        """Many large messages at once are stored 256 KiB at a time, the last of them may go beyond; none is lost."""
+        guest = await self.customer()
+        large = json.dumps("x" * (BATCH_TEXT // 4 - 2))
+        stored = 0
+        for bodies, commits in (
+            ([large] * 4 + ['""'], [0, 0, 0, 0, 1]),
+            (['""'] + [large] * 4 + ['""'], [0, 0, 0, 0, 0, 1]),
+            ([json.dumps("x" * 2 * BATCH_TEXT), '""'], [0, 1]),
+        ):
+            await self.together(*(guest_draft(guest, body) for body in bodies))
+            rows = self.query(
+                "SELECT body, dense_rank() OVER (ORDER BY xmin::text::bigint) - 1 FROM message"
+                " WHERE conversation_id = %s ORDER BY seq OFFSET %s",
+                guest.conversation_id,
+                stored,
+            )
+            stored += len(rows)
+            self.assertEqual([body for body, _ in rows], bodies)
+            self.assertEqual([commit - rows[0][1] for _, commit in rows], commits)
 
     async def test_same_cmid_in_one_batch(self) -> None:
         """A client that sends a message twice in one go gets one message, and the answer "dup" for the second."""
