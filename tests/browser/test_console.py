@@ -312,7 +312,7 @@ class WordsTests(BrowserTestCase):
 
 class SigningInTests(BrowserTestCase):
     def test_password(self) -> None:
-        """An agent signs in with name and password, stays so over a reload, and leaves for good."""
+        """An agent signs in with name and password, stays so over a reload, and leaves for good, in all tabs."""
         alice = self.add_admin("Alice of Lamps")
         self.server.daemon.sql("UPDATE admin SET password_hash = %s WHERE id = %s", hashed("open sesame"), alice)
         page = self.person()
@@ -328,9 +328,13 @@ class SigningInTests(BrowserTestCase):
         expect(page.get_by_role("switch")).to_be_visible()
         page.reload()
         expect(page.get_by_role("switch")).to_be_visible()
+        other = self.page(page.context)
+        other.goto(f"{self.origin}/console/")
+        expect(other.get_by_role("switch")).to_be_visible()
         page.get_by_role("button", name="Settings").click()
         page.get_by_role("button", name="Sign out").click()
-        expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        for tab in (page, other):
+            expect(tab.get_by_role("button", name="Sign in")).to_be_visible()
         page.reload()
         expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 

@@ -1,7 +1,7 @@
 // One conversation: head, messages, composer.
 
 import { html, useEffect, useMemo, useState } from '../vendor/ui.js';
-import { Composer } from '../shared/composer.js';
+import { Composer, composing } from '../shared/composer.js';
 import { ORDER, PRODUCT } from '../shared/files.js';
 import { Icon } from '../shared/icons.js';
 import { Log } from '../shared/log.js';
@@ -52,7 +52,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   }, []);
   useEffect(() => {
     const press = (event) => {
-      if (event.key === 'Escape' && !event.defaultPrevented && !document.querySelector('dialog[open]')) onBack();
+      if (event.key === 'Escape' && !event.defaultPrevented && !composing(event) && !document.querySelector('dialog[open]')) onBack();
     };
     addEventListener('keydown', press);
     return () => removeEventListener('keydown', press);

@@ -6,7 +6,7 @@ import { Desk } from './desk.js';
 import { News } from './news.js';
 import { Login } from './login.js';
 import { Room } from './room.js';
-import { keepToken, tokenAtStart } from './session.js';
+import { keepToken, tokenAtStart, whenSignedOut } from './session.js';
 import './icons.js';
 import { CATALOGUES } from './words.js';
 
@@ -33,7 +33,11 @@ function App({ token: first }) {
     });
     const news = new News(made, i18n);
     setDesk(made);
-    return () => news.stop();
+    const forget = whenSignedOut(() => made.connection.close());
+    return () => {
+      news.stop();
+      forget();
+    };
   }, [token]);
 
   useEffect(() => {

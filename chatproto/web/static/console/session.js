@@ -21,6 +21,13 @@ export function keepToken(token) {
   else storage.removeItem(KEY);
 }
 
+/** Who signs out in one tab signs out in all tabs of this browser. Returns how to stop. */
+export function whenSignedOut(act) {
+  const hear = ({ key, newValue }) => key === KEY && newValue === null && act();
+  addEventListener('storage', hear);
+  return () => removeEventListener('storage', hear);
+}
+
 /** What a token says; the server alone can tell whether it is true. */
 export function claims(token) {
   try {
