@@ -15,6 +15,7 @@ class TalkTests(WidgetTestCase):
         """A guest writes and is answered, without reload: names, read marks, typing, and the stars at the end."""
         alice = self.agent()
         shop = self.visit().open()
+        expect(shop.frame.get_by_text("How can we help?")).to_be_visible()
         self.picture(shop.page, "widget-new")
         shop.write("Is the red one in stock?")
         alice.meet()

@@ -59,7 +59,7 @@ const Bars = tracked(function Bars({ chat, t }) {
       <button type="button" class="plain" onClick=${() => chat.tryAgain()}>${t('tryAgain')}</button></p>`;
   }
   const queue = chat.queue.value;
-  const place = queue && (queue.admins_online ? `${t('place', { count: queue.position })} ${t('busy')}` : t('nobody'));
+  const place = queue && t(queue.admins_online ? 'place' : 'nobody', { count: queue.position });
   return html`<div role="status">
     ${long && html`<p class="bar bad">${t('down')}</p>`}
     ${!long && place && html`<p class="bar queue">${place}</p>`}
