@@ -55,7 +55,7 @@ const Bars = tracked(function Bars({ chat, t }) {
   const link = chat.link.value;
   const long = useLong(link === 'connecting');
   if (link === 'closed') {
-    return html`<p class="bar bad ask" role="alert"><span>${t('closed')}</span>
+    return html`<p class="bar bad ask" role="alert"><span>${t('shut')}</span>
       <button type="button" class="plain" onClick=${() => chat.tryAgain()}>${t('tryAgain')}</button></p>`;
   }
   const queue = chat.queue.value;
