@@ -25,8 +25,8 @@ class WordsTests(SynchronousTestCase):
             english, chinese = words(folder, "en"), words(folder, "zh-CN")
             self.assertEqual(list(english), list(chinese), folder)
             for key, text in english.items():
-                blanks = (set(re.findall(r"\{(\w+)\}", one)) for one in (text, chinese[key]))
-                self.assertEqual(*blanks, key)
+                blanks, others = (set(re.findall(r"\{(\w+)\}", one)) for one in (text, chinese[key]))
+                self.assertEqual(blanks, others, key)
 
     def test_used(self) -> None:
         """Every text that the panel asks for is there, and none is there for nothing."""

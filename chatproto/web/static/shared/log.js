@@ -16,7 +16,8 @@ const MORE = 100;
  * @param {(message: object) => boolean} mine
  * @param {number} readSeq how far the other side has read
  * @param {boolean} older there are older ones; onOlder fetches them; loading: that is under way
- * @param {(seq: number) => void} onSeen everything up to here was in view
+ * @param {(seq: number) => void} onSeen everything up to here was in view, of somebody who is there; a page without it
+ *   does not ask whether it has the focus, which a frame has only after a click
  * @param {(message: object) => unknown} who a name to show above a group of messages, or nothing
  * @param {(message: object) => unknown} actions buttons beside a message
  * @param {unknown} ending what stands below the last message, such as that somebody is typing
@@ -43,7 +44,7 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
     view.current.bottom = true;
   };
   const look = () => {
-    if (!view.current.bottom || !last || document.visibilityState !== 'visible' || !document.hasFocus()) return;
+    if (!view.current.bottom || !last || document.visibilityState !== 'visible' || (onSeen && !document.hasFocus())) return;
     setBelow(0);
     view.current.seen = last.seq ?? view.current.seen;
     onSeen?.(last.seq);
