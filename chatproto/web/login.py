@@ -47,7 +47,8 @@ class Attempts:
         now = self._seconds()
         self._seen.setdefault(key, deque()).append(now)
         self._seen.move_to_end(key)
-        while (oldest := next(iter(self._seen.values()))) and oldest[-1] <= now - WINDOW or not oldest:
+        # The newest stand at the end, and this one is new.
+        while not (oldest := next(iter(self._seen.values()))) or oldest[-1] <= now - WINDOW:
             self._seen.popitem(last=False)
 
     def forgive(self, key: str) -> None:

@@ -216,6 +216,25 @@ class DeskTests(BrowserTestCase):
         self.assertEqual(gina.push(22399)["message_info"]["sender"]["name"], "Bob")
         self.assertNotIn("asks for", str(gina.history()))
 
+    def test_somebody_else_serves(self) -> None:
+        """A message to a guest whom a colleague has by now is not lost: it says why it was not sent, and waits."""
+        alice, bob = self.add_admin("Alice"), self.add_admin("Bob")
+        desk = self.console(alice)
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        # As on another node, whose news has not come yet.
+        self.server.daemon.sql("UPDATE conversation SET admin_id = %s WHERE guest_id = %s", bob, gina.gid)
+        write(desk, "Are you still there?")
+        alert = desk.get_by_role("alert")
+        expect(alert).to_contain_text("A colleague serves this guest now.")
+        self.server.daemon.sql("UPDATE conversation SET admin_id = %s WHERE guest_id = %s", alice, gina.gid)
+        desk.reload()
+        alert.get_by_role("button", name="Try again").click()
+        self.assertEqual(gina.push(22399)["message_info"]["msg"], "Are you still there?")
+        expect(alert).to_have_count(0)
+
     def test_end(self) -> None:
         """An ended chat is found among the ended ones; a message to it is delivered, and the answer reopens it."""
         desk = self.console(self.add_admin("Alice"))

@@ -89,6 +89,18 @@ class FileTests(BrowserTestCase):
         expect(desk.get_by_role("textbox", name="Message")).to_be_visible()
         self.assertEqual(len(gina.history()), 2)
 
+    def test_video(self) -> None:
+        """A video is shown with its controls, where it was sent."""
+        desk, gina = self.desk_with_guest()
+        head = struct.pack("!I4s4sI8s", 24, b"ftyp", b"isom", 512, b"isommp42")
+        self.drop(desk, "lamp.mp4", "video/mp4", head + struct.pack("!I4s", 8 + 2000, b"mdat") + bytes(2000), "drop")
+        message = gina.push(22399)["message_info"]
+        self.assertEqual(message["file_type"], 5)
+        video = desk.locator("video")
+        expect(video).to_be_visible()
+        expect(video).to_have_attribute("src", message["msg"]["url"])
+        self.assertTrue(video.evaluate("({controls, autoplay}) => controls && !autoplay"))
+
     def test_document(self) -> None:
         """Any other file arrives with its name and size and is never opened inside the page."""
         desk, gina = self.desk_with_guest()

@@ -129,6 +129,7 @@ export class Desk {
     const { gid } = data;
     if (api_key === 32399) {
       this.#stopTyping(gid);
+      if (!this.guests.peek().has(gid)) return void this.refresh();
       this.#keep(gid, data.message_info, { unread: data.unread });
       if (!data.message_info.recalls) this.on.news('message', this.guests.peek().get(gid), data.message_info);
     } else if (api_key === 32398) {
