@@ -6,7 +6,7 @@ work on one database, in one process of the operating system or in several (test
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -16,12 +16,12 @@ from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
 from chatproto.domain.events import Event
-from chatproto.domain.model import Person, Principal, Role
+from chatproto.domain.model import Person, Principal, Role, Standing
 from chatproto.domain.tokens import AdminClaims, GuestClaims
 from chatproto.services.assignment import Assignment
 from chatproto.services.catchup import CatchUp
 from chatproto.services.guests import Guests
-from chatproto.services.messaging import Messaging
+from chatproto.services.messaging import Messaging, Sent
 from chatproto.services.presence import Node, Patience
 from chatproto.services.sessions import GuestLogin, Sessions
 from chatproto.storage.assignment import AssignmentStore
@@ -145,15 +145,29 @@ class Server:
 
     def say(self, guest: Principal, text: str = "hello", cmid: str | None = None) -> Deferred[Any]:
         """A guest writes; fires with (Sent, Standing)."""
-        return run(_awaited(self.messaging.send_as_guest(guest, cmid, (TEXT, f'"{text}"'), "ix0")))
+        return run(by_guest(self.messaging, guest, cmid, (TEXT, f'"{text}"'), "ix0"))
 
     def answer(self, admin: Principal, guest: Principal, text: str = "hello", cmid: str | None = None) -> Deferred[Any]:
         """An admin writes to a guest; fires with Sent."""
-        return run(_awaited(self.messaging.send_as_admin(admin, guest.person.id, cmid, (TEXT, f'"{text}"'), "ix0")))
+        return run(by_admin(self.messaging, admin, guest.person.id, cmid, (TEXT, f'"{text}"'), "ix0"))
 
 
-async def _awaited(sent: Awaitable[Any]) -> Any:
-    return await sent
+async def by_guest(messaging: Messaging, *what: Any) -> tuple[Sent, Standing]:
+    """``send_as_guest``, to be awaited."""
+    done: Deferred[Any] = Deferred()
+    send: Callable[..., None] = messaging.send_as_guest
+    send(*what, done.callback)
+    sent = await done
+    return sent, sent.standing
+
+
+async def by_admin(messaging: Messaging, *what: Any) -> Sent:
+    """``send_as_admin``, to be awaited."""
+    done: Deferred[Any] = Deferred()
+    send: Callable[..., None] = messaging.send_as_admin
+    send(*what, done.callback)
+    sent: Sent = await done
+    return sent
 
 
 def admin_claims(admin_id: int) -> AdminClaims:

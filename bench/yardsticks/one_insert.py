@@ -9,7 +9,6 @@ conversation has always the same of them, so its messages stay in order. The opt
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from chatproto.config import Config, load
 from chatproto.server import ChatServer, Pools
 from chatproto.services.messaging import Messaging
-from chatproto.storage.journal import Draft, Journal, Outcome, Thread
+from chatproto.storage.journal import Draft, Journal, Thread, Told
 from chatproto.storage.marks import ReadMarks
 from chatproto.storage.pool import Pool
 from chatproto.tap import ChatService
@@ -34,8 +33,8 @@ class Lanes(Journal):
     def __init__(self, lanes: list[Journal]) -> None:
         self._lanes = lanes
 
-    def append(self, draft: Draft, then: Callable[[Outcome], Any] = lambda outcome: outcome) -> Deferred[Any]:
-        return self._lane(draft.thread).append(draft, then)
+    def put(self, draft: Draft, told: Told) -> None:
+        self._lane(draft.thread).put(draft, told)
 
     def release(self, thread: Thread) -> None:
         self._lane(thread).release(thread)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
-
-from twisted.internet.defer import Deferred
 
 from chatproto import errors
 from chatproto.commands import render
 from chatproto.commands.session import desk_data, renewal
-from chatproto.commands.table import Answer, Call, command
+from chatproto.commands.table import Answer, Call, Done, answering, command, sends
 from chatproto.domain.model import NEW, Conversation, Role
 from chatproto.domain.tokens import AdminClaims, Claims
 from chatproto.services.assignment import Handed
@@ -87,11 +86,11 @@ async def mark_read(call: Call, request: bodies.MarkRead) -> Answer:
     return Answer(data, events)
 
 
-@command(codes.SEND_TO_GUEST, bodies.SendToGuest, Role.ADMIN, overlaps=True)
-def send_to_guest(call: Call, request: bodies.SendToGuest) -> Deferred[Answer]:
+@sends(codes.SEND_TO_GUEST, bodies.SendToGuest, Role.ADMIN)
+def send_to_guest(call: Call, request: bodies.SendToGuest, done: Done) -> None:
     """32300."""
-    messaging = call.services.messaging
-    return messaging.send_as_admin(call.who, request.gid, request.cmid, request.content, call.ix, _sent)
+    messaging, told = call.services.messaging, partial(answering, done, _sent)
+    messaging.send_as_admin(call.who, request.gid, request.cmid, request.content, call.ix, told)
 
 
 def _sent(sent: Sent) -> Answer:

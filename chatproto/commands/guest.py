@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
-
-from twisted.internet.defer import Deferred
 
 from chatproto import errors
 from chatproto.commands import render
-from chatproto.commands.table import Answer, Call, command
-from chatproto.domain.model import Role, Standing
+from chatproto.commands.table import Answer, Call, Done, answering, command, sends
+from chatproto.domain.model import Role
 from chatproto.services.messaging import Sent
 from chatproto.wire import bodies, codes
 
@@ -50,14 +49,15 @@ async def mark_read(call: Call, request: bodies.GuestMarkRead) -> Answer:
     return Answer({"read_seq": marked.guest_read_seq, "unread": marked.guest_unread}, events)
 
 
-@command(codes.GUEST_SEND, bodies.GuestSend, Role.GUEST, overlaps=True)
-def send(call: Call, request: bodies.GuestSend) -> Deferred[Answer]:
+@sends(codes.GUEST_SEND, bodies.GuestSend, Role.GUEST)
+def send(call: Call, request: bodies.GuestSend, done: Done) -> None:
     """22300."""
-    return call.services.messaging.send_as_guest(call.who, request.cmid, request.content, call.ix, _sent)
+    messaging, told = call.services.messaging, partial(answering, done, _sent)
+    messaging.send_as_guest(call.who, request.cmid, request.content, call.ix, told)
 
 
-def _sent(result: tuple[Sent, Standing]) -> Answer:
-    sent, standing = result
+def _sent(sent: Sent) -> Answer:
+    standing = sent.standing
     data: dict[str, Any] = {
         "message_info": render.message_info(sent.message),
         "state": standing.state,

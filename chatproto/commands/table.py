@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
 
 from chatproto.domain.events import Event
 from chatproto.domain.model import Known, Principal, Role
@@ -108,11 +109,15 @@ class Call(NamedTuple):
 
 
 Request = TypeVar("Request")
+Result = TypeVar("Result")
 Decoded = TypeVar("Decoded", covariant=True)
 
 
-Running = Coroutine[Any, Any, Answer] | Deferred[Any]
-"""What a command's function returns: a coroutine, or for those that come in thousands a Deferred."""
+Running = Coroutine[Any, Any, Answer] | Deferred[Answer]
+"""What a command's function returns."""
+
+Done = Callable[[Answer | Failure], None]
+"""Is told what became of a command."""
 
 
 class Decodable(Protocol[Decoded]):
@@ -122,7 +127,7 @@ class Decodable(Protocol[Decoded]):
 
 
 class Command:
-    """An entry of the table; calling it decodes the frame and starts the function.
+    """An entry of the table; calling it decodes the frame, starts the function and returns a Deferred of its answer.
 
     :ivar role: who may call it; None: it is a login.
     :ivar overlaps: neighbours of the same kind need not wait for its end.
@@ -136,8 +141,8 @@ class Command:
         role: Role | None,
         run: Callable[[Call, Any], Running],
         *,
-        overlaps: bool,
-        reads: bool,
+        overlaps: bool = False,
+        reads: bool = False,
     ) -> None:
         self.api_key = api_key
         self.role = role
@@ -153,12 +158,44 @@ class Command:
             return fail()
         return running if isinstance(running, Deferred) else Deferred.fromCoroutine(running)
 
+    def begin(self, call: Call, frame: Frame, done: Done) -> None:
+        """As calling it, with *done* in place of the Deferred."""
+        self(call, frame).addBoth(done)
+
+
+class Send(Command):
+    """An entry for what comes in thousands. A Deferred costs as much as a layer, so its function has *done* instead."""
+
+    def __init__(self, api_key: int, request: Any, role: Role, send: Callable[[Call, Any, Done], None]) -> None:
+        super().__init__(api_key, request, role, self._sent, overlaps=True)
+        self._send = send
+
+    def _sent(self, call: Call, request: Any) -> Deferred[Answer]:
+        answer: Deferred[Answer] = Deferred()
+        self._send(call, request, answer.callback)
+        return answer
+
+    def begin(self, call: Call, frame: Frame, done: Done) -> None:
+        try:
+            self._send(call, self._request.decode(frame, call.services.limits), done)
+        except Exception:
+            done(Failure())
+
 
 TABLE: dict[int, Command] = {}
 
 
+def answering(done: Done, make: Callable[[Result], Answer], result: Result | Failure) -> None:
+    """Tell *done* the answer that *make* makes of what a service told, or what went wrong."""
+    try:
+        answer = result if isinstance(result, Failure) else make(result)
+    except Exception:
+        answer = Failure()
+    done(answer)
+
+
 def command(
-    api_key: int, request: Decodable[Request], role: Role | None, *, overlaps: bool = False, reads: bool = False
+    api_key: int, request: Decodable[Request], role: Role | None, *, reads: bool = False
 ) -> Callable[[Callable[[Call, Request], Running]], Command]:
     """Put the decorated function into the table.
 
@@ -166,10 +203,24 @@ def command(
     """
 
     def register(run: Callable[[Call, Request], Running]) -> Command:
-        if api_key in TABLE:
-            raise ValueError(f"two commands with api_key {api_key}")
-        entry = Command(api_key, request, role, run, overlaps=overlaps, reads=reads)
-        TABLE[api_key] = entry
-        return entry
+        return _register(Command(api_key, request, role, run, reads=reads))
 
     return register
+
+
+def sends(
+    api_key: int, request: Decodable[Request], role: Role
+) -> Callable[[Callable[[Call, Request, Done], None]], Command]:
+    """As :func:`command`, for a :class:`Send`."""
+
+    def register(send: Callable[[Call, Request, Done], None]) -> Command:
+        return _register(Send(api_key, request, role, send))
+
+    return register
+
+
+def _register(entry: Command) -> Command:
+    if entry.api_key in TABLE:
+        raise ValueError(f"two commands with api_key {entry.api_key}")
+    TABLE[entry.api_key] = entry
+    return entry

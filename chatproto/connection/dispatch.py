@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -203,7 +204,7 @@ class Dispatch:
             try:
                 self._check_login(connection, command)
             except errors.ChatError as error:
-                self._ended(Failure(error), work)
+                self._ended(work, Failure(error))
                 return
         call = Call(
             connection.ix,
@@ -215,7 +216,7 @@ class Dispatch:
             self._announce,
             connection.v,
         )
-        command(call, work.frame).addBoth(self._ended, work)
+        command.begin(call, work.frame, partial(self._ended, work))
 
     def _check_login(self, connection: ConnectionState, command: Command) -> None:
         """When it starts, as a login or a log-out may have waited before it."""
@@ -230,7 +231,7 @@ class Dispatch:
         if command.role is not principal.person.role:
             raise errors.NotPermitted()
 
-    def _ended(self, result: Answer | Failure, work: Work) -> None:
+    def _ended(self, work: Work, result: Answer | Failure) -> None:
         connection = work.connection
         in_time = self._order.ended(work)
         try:

@@ -126,15 +126,19 @@ class Outgoing:
         """Bytes that the peer has not taken yet: those that wait, and, while the transport is full, its last ones."""
         return self._pending + self._written if self._blocked else self._pending
 
-    def _queue(self, header: bytes, payload: bytes = b"") -> None:
-        """Send a frame in this turn, or as soon as the transport takes some."""
+    def _queue(self, header: bytes, payload: bytes = b"") -> int:
+        """Send a frame in this turn, or as soon as the transport takes some.
+
+        :returns: bytes that wait.
+        """
         frames = self._frames
-        frames.append(header)
-        frames.append(payload)
-        self._pending += len(header) + len(payload)
-        if not self._due_to_flush:
+        if not frames and not self._due_to_flush:
             self._due_to_flush = True
             self._turn.add(self)
+        frames.append(header)
+        frames.append(payload)
+        self._pending = pending = self._pending + len(header) + len(payload)
+        return pending
 
     def _drop_queue(self) -> None:
         """Forget whole frames that wait; what the transport has already cannot be taken back."""

@@ -400,14 +400,12 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         if push and self._blocked and self._far_behind(size):
             self.give_up()
             return
-        self._queue(text_header(size), payload)
-        if self._pending > self._pause_unsent:
+        if self._queue(text_header(size), payload) > self._pause_unsent:
             self._hold(_BY_UNSENT)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """What Autobahn sends (handshake, pongs, close frames) has its place in the same queue."""
-        self._queue(data)
-        if self._pending > self._pause_unsent:
+        if self._queue(data) > self._pause_unsent:
             self._hold(_BY_UNSENT)
 
     def _far_behind(self, size: int) -> bool:

@@ -159,6 +159,10 @@ class ConnectionState:
         """Fill a place; send it and whatever it held back."""
         slot.payload = payload
         out, send = self.out, self.link.send
+        if len(out) == 1 and out[0] is slot:
+            out.clear()
+            send(payload, slot.push)
+            return
         while out and (ready := out[0].payload) is not None:
             send(ready, out.pop(0).push)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from chatproto import errors
 from chatproto.domain.events import Event, GroupChanged, MessageStored, ReadMoved
@@ -23,6 +24,7 @@ from chatproto.domain.model import (
     Role,
     Standing,
 )
+from chatproto.errors import StorageError
 from chatproto.services.assignment import Assignment
 from chatproto.storage import history, marks, people, recall
 from chatproto.storage.journal import CLASH, DUP, MISSING, NEW, OTHER, STORED, Draft, Journal, Outcome
@@ -31,22 +33,25 @@ from chatproto.storage.pool import Pool
 
 _SERVED = Standing(SERVING, None, None)
 
-
-def _as_it_is(sent: Any) -> Any:
-    return sent
-
-
 Content = tuple[int, str]
 """(file_type, the JSON text of msg)."""
 
 
 class Sent(NamedTuple):
-    """A message that stands; *dup* where it stood before."""
+    """A message that stands.
+
+    :ivar dup: it stood before.
+    :ivar standing: of the guest who sent it; it says nothing to an admin.
+    """
 
     message: Message
     dup: bool
-    outcome: Outcome
     events: Sequence[Event]
+    standing: Standing
+
+
+Done = Callable[[Sent | Failure], None]
+"""Is told what became of a message. A Deferred would do as well, but costs more, and there are many messages."""
 
 
 class Messaging:
@@ -58,8 +63,7 @@ class Messaging:
         self._assignment = assignment
         self._pool = pool
 
-    # Sends are plain functions around the journal's Deferred: a coroutine for each of many messages, or a callback for
-    # each layer, would cost as much again.
+    # Sends.
 
     def send_as_admin(
         self,
@@ -68,85 +72,79 @@ class Messaging:
         cmid: str | None,
         content: Content | errors.ChatError,
         origin: str,
-        answer: Callable[[Sent], Any] = _as_it_is,
-    ) -> Deferred[Any]:
+        done: Done,
+    ) -> None:
         """32300.
 
         :param content: or what is wrong with it, which is said only when *cmid* is no repeat.
-        :param answer: makes of what was sent what the Deferred fires with.
         """
         if isinstance(content, errors.ChatError):
-            return Deferred.fromCoroutine(self._refused(admin, gid, cmid, content, errors.SendCmidClash))
-        draft = Draft(admin.group_id, gid, admin.person, *content, cmid)
+            _later(self._refused(admin, gid, cmid, content, errors.SendCmidClash), done)
+            return
+        file_type, body = content
+        draft = Draft(admin.group_id, gid, admin.person, file_type, body, cmid)
 
-        def then(outcome: Outcome) -> Any:
-            if outcome.kind == STORED:
-                return answer(_sent(draft, outcome, [], origin))
-            return Deferred.fromCoroutine(self._by_admin(outcome, admin, draft, origin)).addCallback(answer)
+        def told(result: Outcome | StorageError) -> None:
+            if type(result) is Outcome and result.kind == STORED:
+                done(_sent(draft, result, [], origin))
+            else:
+                _later(self._by_admin(result, admin, draft, origin), done)
 
-        return self._journal.append(draft, then)
+        self._journal.put(draft, told)
 
-    async def _by_admin(self, outcome: Outcome, admin: Principal, draft: Draft, origin: str) -> Sent:
+    async def _by_admin(self, result: Outcome | StorageError, admin: Principal, draft: Draft, origin: str) -> Sent:
+        if isinstance(result, StorageError):
+            raise result
+        outcome, events = result, list[Event]()
         if outcome.kind == OTHER:
-            return await self._decided_for_admin(admin, draft, origin)
-        if outcome.kind == CLASH:
-            return await self._clashed(draft, outcome, errors.SendCmidClash)
-        return _sent_by_admin(draft, outcome, [], origin)
-
-    async def _decided_for_admin(self, admin: Principal, draft: Draft, origin: str) -> Sent:
-        try:
-            outcome, events = await self._assignment.write_as_admin(admin, draft)
-        finally:
-            self._journal.release(draft.thread)
+            try:
+                outcome, events = await self._assignment.write_as_admin(admin, draft)
+            finally:
+                self._journal.release(draft.thread)
+        if outcome.kind == MISSING:
+            raise errors.SendNoSuchGuest()
         if outcome.kind == CLASH:
             return await self._clashed(draft, outcome, errors.SendCmidClash, events)
-        return _sent_by_admin(draft, outcome, events, origin)
+        return _sent(draft, outcome, events, origin)
 
     def send_as_guest(
-        self,
-        guest: Principal,
-        cmid: str | None,
-        content: Content | errors.ChatError,
-        origin: str,
-        answer: Callable[[tuple[Sent, Standing]], Any] = _as_it_is,
-    ) -> Deferred[Any]:
+        self, guest: Principal, cmid: str | None, content: Content | errors.ChatError, origin: str, done: Done
+    ) -> None:
         """22300; starts service where none is open. Parameters as in :meth:`send_as_admin`."""
         gid = guest.person.id
         if isinstance(content, errors.ChatError):
-            return Deferred.fromCoroutine(self._refused(guest, gid, cmid, content, errors.GuestCmidClash))
-        draft = Draft(guest.group_id, gid, guest.person, *content, cmid)
+            _later(self._refused(guest, gid, cmid, content, errors.GuestCmidClash), done)
+            return
+        file_type, body = content
+        draft = Draft(guest.group_id, gid, guest.person, file_type, body, cmid)
 
-        def then(outcome: Outcome) -> Any:
-            if outcome.kind == STORED and outcome.state == SERVING:
-                return answer((_sent(draft, outcome, [], origin), _SERVED))
-            return Deferred.fromCoroutine(self._by_guest(outcome, guest, draft, origin)).addCallback(answer)
+        def told(result: Outcome | StorageError) -> None:
+            if type(result) is Outcome and result.kind == STORED and result.state == SERVING:
+                done(_sent(draft, result, [], origin))
+            else:
+                _later(self._by_guest(result, guest, draft, origin), done)
 
-        return self._journal.append(draft, then)
+        self._journal.put(draft, told)
 
-    async def _by_guest(self, outcome: Outcome, guest: Principal, draft: Draft, origin: str) -> tuple[Sent, Standing]:
+    async def _by_guest(self, result: Outcome | StorageError, guest: Principal, draft: Draft, origin: str) -> Sent:
+        if isinstance(result, StorageError):
+            raise result
+        outcome, events = result, list[Event]()
+        standing = Standing(outcome.state, None, None)
         if outcome.kind == OTHER:
-            return await self._decided_for_guest(guest, draft, origin)
+            try:
+                outcome, standing, events = await self._assignment.write_as_guest(guest, draft)
+            finally:
+                self._journal.release(draft.thread)
+        elif outcome.state == QUEUED:
+            standing = await self._waiting(guest)
+        if outcome.kind == MISSING:
+            raise errors.LoginAgain()
         if outcome.kind == CLASH:
-            return await self._clashed_by_guest(guest, draft, outcome)
-        sent = _sent_by_guest(draft, outcome, [], origin)
-        if outcome.state == QUEUED:
-            return await self._waiting(guest, sent)
-        return sent, Standing(outcome.state, None, None)
-
-    async def _decided_for_guest(self, guest: Principal, draft: Draft, origin: str) -> tuple[Sent, Standing]:
-        try:
-            outcome, standing, events = await self._assignment.write_as_guest(guest, draft)
-        finally:
-            self._journal.release(draft.thread)
-        if outcome.kind == CLASH:
-            return await self._clashed(draft, outcome, errors.GuestCmidClash, events), standing
-        return _sent_by_guest(draft, outcome, events, origin), standing
-
-    async def _clashed_by_guest(self, guest: Principal, draft: Draft, outcome: Outcome) -> tuple[Sent, Standing]:
-        sent = await self._clashed(draft, outcome, errors.GuestCmidClash)
-        if outcome.state == QUEUED:
-            return await self._waiting(guest, sent)
-        return sent, Standing(outcome.state, None, None)
+            sent = await self._clashed(draft, outcome, errors.GuestCmidClash, events)
+        else:
+            sent = _sent(draft, outcome, events, origin)
+        return sent._replace(standing=standing)
 
     async def _clashed(
         self, draft: Draft, outcome: Outcome, clash: type[errors.ChatError], events: Sequence[Event] = ()
@@ -170,14 +168,14 @@ class Messaging:
             outcome.created_at,
             recalled=True,
         )
-        return Sent(message, True, outcome, events)
+        return Sent(message, True, events, _SERVED)
 
-    async def _waiting(self, guest: Principal, sent: Sent) -> tuple[Sent, Standing]:
+    async def _waiting(self, guest: Principal) -> Standing:
         """A guest who waits is told the place in the queue with each message; the message stands in any case."""
         place = None
-        with suppress(errors.StorageError):
+        with suppress(StorageError):
             place = await history.queue_place(self._pool, guest.group_id, guest.person.id)
-        return sent, Standing(sent.outcome.state, None, place)
+        return Standing(QUEUED, None, place)
 
     async def _refused(
         self,
@@ -271,16 +269,8 @@ class Messaging:
         return marked, events
 
 
-def _sent_by_admin(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
-    if outcome.kind == MISSING:
-        raise errors.SendNoSuchGuest()
-    return _sent(draft, outcome, events, origin)
-
-
-def _sent_by_guest(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
-    if outcome.kind == MISSING:
-        raise errors.LoginAgain()
-    return _sent(draft, outcome, events, origin)
+def _later(sending: Coroutine[Any, Any, Sent], done: Done) -> None:
+    Deferred.fromCoroutine(sending).addBoth(done)
 
 
 def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
@@ -289,9 +279,9 @@ def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> S
     assert file_type is not None
     message = Message(group_id, gid, seq, sender, body, file_type, cmid, created_at)
     if kind == DUP:
-        return Sent(message, True, outcome, events)
+        return Sent(message, True, events, _SERVED)
     serves = admin_id if state == SERVING else None
     events.append(MessageStored(conversation_id, rev, state, serves, message, admin_unread, guest_unread, origin))
     if state == QUEUED and sender.role is GUEST:
         events.append(GroupChanged(group_id, conversations=frozenset([conversation_id])))
-    return Sent(message, False, outcome, events)
+    return Sent(message, False, events, _SERVED)

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import orjson
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chatproto.clock import Clock, sleep
@@ -84,8 +84,7 @@ class Outcome(NamedTuple):
     guest_unread: int
 
 
-def _as_it_is(outcome: Outcome) -> Outcome:
-    return outcome
+Told = Callable[[Outcome | StorageError], None]
 
 
 class _Entry:
@@ -94,36 +93,23 @@ class _Entry:
     :ivar name: what may stand only once in a batch.
     """
 
-    __slots__ = ("draft", "thread", "name", "then", "deadline", "done", "unknown", "busy")
+    __slots__ = ("draft", "thread", "name", "told", "deadline", "unknown", "busy")
 
-    def __init__(self, draft: Draft, then: Callable[[Outcome], Any], deadline: float) -> None:
+    def __init__(self, draft: Draft, told: Told, deadline: float) -> None:
         group_id, gid, sender, _, _, cmid = draft
         self.draft = draft
-        self.thread = (group_id, gid)
-        self.name = (self.thread, sender.role, sender.id, stored_cmid(cmid))
-        self.then = then
+        self.thread = thread = (group_id, gid)
+        self.name = (thread, sender.role, sender.id, stored_cmid(cmid))
+        self.told = told
         self.deadline = deadline
-        self.done: Deferred[Any] = Deferred()
         self.unknown = False
         self.busy = 0
-
-    def succeed(self, outcome: Outcome) -> None:
-        """Tell what became of it."""
-        try:
-            made = self.then(outcome)
-        except Exception:
-            self.done.errback()
-            return
-        if isinstance(made, Deferred):
-            made.chainDeferred(self.done)
-        else:
-            self.done.callback(made)
 
     def fail(self, error: StorageError) -> None:
         """Give up; once a try may have been stored, no later error makes that certain again."""
         if self.unknown:
             error = StorageError(str(error), sqlstate=error.sqlstate, applied=None)
-        self.done.errback(error)
+        self.told(error)
 
 
 def stored_cmid(cmid: str | None) -> str:
@@ -179,23 +165,37 @@ class Journal:
         self._running = False
         self._idle: list[Deferred[None]] = []
 
-    def append(self, draft: Draft, then: Callable[[Outcome], Any] = _as_it_is) -> Deferred[Any]:
-        """Store *draft*; fires once it is committed, or when it was not.
+    def append(self, draft: Draft) -> Deferred[Outcome]:
+        """As :meth:`put`; the Deferred fires with what is told, or fails with it.
+
+        :raises StorageError: through the Deferred; ``applied`` None where it may be stored.
+        """
+        done: Deferred[Outcome] = Deferred()
+
+        def told(result: Outcome | StorageError) -> None:
+            if isinstance(result, StorageError):
+                done.errback(result)
+            else:
+                done.callback(result)
+
+        self.put(draft, told)
+        return done
+
+    def put(self, draft: Draft, told: Told) -> None:
+        """Store *draft*.
 
         With ``other`` the conversation is held until :meth:`release`: later drafts for it wait.
 
-        :param then: makes of the :class:`Outcome` what the Deferred fires with; it may return one, too. A callback on
-            the Deferred would do as well, but costs more, and there are many messages.
-        :raises StorageError: through the Deferred; ``applied`` None where it may be stored.
+        :param told: called with the outcome once it is committed, or with the error when it was not (``applied`` None
+            where it may be stored). It must not raise.
         """
         if self._waiting >= self._queue_size:
-            return fail(StorageError("the journal is full"))
-        entry = _Entry(draft, then, self._clock.seconds() + self._timeout)
+            told(StorageError("the journal is full"))
+            return
         self._waiting += 1
-        self._queue.append(entry)
+        self._queue.append(_Entry(draft, told, self._clock.seconds() + self._timeout))
         if not self._running:
             self._run()
-        return entry.done
 
     def release(self, thread: Thread) -> None:
         """What :meth:`append` answered ``other`` for is decided: go on with the conversation."""
@@ -340,4 +340,4 @@ class Journal:
             if entry.unknown and result.kind == DUP:
                 # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
                 result = result._replace(kind=STORED)
-            entry.succeed(result)
+            entry.told(result)

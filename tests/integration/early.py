@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.scripts import twistd
 
 import chatproto.server
-from chatproto.storage.journal import STORED, Draft, Journal, Outcome, Thread
+from chatproto.errors import StorageError
+from chatproto.storage.journal import STORED, Draft, Journal, Outcome, Thread, Told
 
 LAZY = 0.3
 """Seconds between the acknowledgement and the commit."""
@@ -23,19 +21,20 @@ class EarlyJournal(Journal):
 
     _promised: dict[Thread, Outcome] = {}
 
-    def append(self, draft: Draft, then: Callable[[Outcome], Any] = lambda outcome: outcome) -> Deferred[Any]:
+    def put(self, draft: Draft, told: Told) -> None:
         last = self._promised.get(draft.thread)
         if last is None:
-            return super().append(draft, partial(self._remember, draft.thread, then))
+            super().put(draft, partial(self._remember, draft.thread, told))
+            return
         guess = last._replace(seq=last.seq + 1, rev=last.rev + 1)
         self._promised[draft.thread] = guess
-        deferLater(reactor, LAZY, super().append, draft).addErrback(lambda failure: None)
-        return succeed(then(guess))
+        deferLater(reactor, LAZY, super().put, draft, lambda result: None).addErrback(lambda failure: None)
+        told(guess)
 
-    def _remember(self, thread: Thread, then: Callable[[Outcome], Any], outcome: Outcome) -> Any:
-        if outcome.kind == STORED:
-            self._promised[thread] = outcome
-        return then(outcome)
+    def _remember(self, thread: Thread, told: Told, result: Outcome | StorageError) -> None:
+        if isinstance(result, Outcome) and result.kind == STORED:
+            self._promised[thread] = result
+        told(result)
 
 
 if __name__ == "__main__":

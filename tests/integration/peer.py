@@ -32,7 +32,7 @@ from chatproto.services import presence as presence_service
 from chatproto.storage import presence
 from chatproto.storage.presence import Session
 from tests.database import ROOT
-from tests.worlds import TEXT, Server
+from tests.worlds import TEXT, Server, by_admin, by_guest
 
 reactor: Any = installed
 
@@ -77,9 +77,9 @@ async def flood(
             body = f'"{cmid} of {role.word} {sender.person.id}"'
             try:
                 if role is Role.GUEST:
-                    sent, _ = await server.messaging.send_as_guest(sender, cmid, (TEXT, body), "ix")
+                    sent, _ = await by_guest(server.messaging, sender, cmid, (TEXT, body), "ix")
                 else:
-                    sent = await server.messaging.send_as_admin(sender, gid, cmid, (TEXT, body), "ix")
+                    sent = await by_admin(server.messaging, sender, gid, cmid, (TEXT, body), "ix")
             except SendServedByAnother:
                 continue
             outcome = "dup" if sent.dup else "stored"

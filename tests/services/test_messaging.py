@@ -12,7 +12,7 @@ from chatproto.domain.events import GroupChanged, MessageStored, ReadMoved, Serv
 from chatproto.domain.model import Message, QueuePlace, Standing
 from chatproto.errors import StorageError
 from chatproto.services.messaging import Messaging
-from tests.worlds import TEXT, WorldTestCase, eventually, new_group, run
+from tests.worlds import TEXT, WorldTestCase, by_admin, by_guest, eventually, new_group, run
 
 
 class MessagingTestCase(WorldTestCase):
@@ -28,7 +28,7 @@ class GuestSendTests(MessagingTestCase):
         """The admin who serves is told of the message; the event says what the row says."""
         ann = await self.on_duty()
         guest = await self.customer("serving")
-        sent, standing = await self.messaging.send_as_guest(guest, "a", (TEXT, '"hi"'), "tab")
+        sent, standing = await by_guest(self.messaging, guest, "a", (TEXT, '"hi"'), "tab")
         self.assertEqual((sent.dup, standing.state), (False, "serving"))
         message = Message(self.group, guest.person.id, 1, guest.person, '"hi"', TEXT, "a", sent.message.created_at)
         self.assertEqual(sent.message, message)
@@ -40,7 +40,7 @@ class GuestSendTests(MessagingTestCase):
         """To a waiting guest the place is said, and all admins see the new message in the queue."""
         await self.customer()
         guest = await self.customer()
-        sent, standing = await self.messaging.send_as_guest(guest, None, (TEXT, '"hi"'), "tab")
+        sent, standing = await by_guest(self.messaging, guest, None, (TEXT, '"hi"'), "tab")
         self.assertEqual(standing, Standing("queued", None, QueuePlace(2, 2, 0)))
         [stored] = self.of_kind(sent.events, MessageStored)
         self.assertIsNone(stored.admin_id)
@@ -195,9 +195,9 @@ class RepeatTests(MessagingTestCase):
             (None, errors.GuestMsgMissing, errors.SendMsgMissing),
         ):
             with self.assertRaises(guests):
-                await self.messaging.send_as_guest(guest, cmid, errors.GuestMsgMissing(), "tab")
+                await by_guest(self.messaging, guest, cmid, errors.GuestMsgMissing(), "tab")
             with self.assertRaises(admins):
-                await self.messaging.send_as_admin(ann, gid, cmid, errors.SendMsgMissing(), "desk")
+                await by_admin(self.messaging, ann, gid, cmid, errors.SendMsgMissing(), "desk")
         self.assertEqual(len(self.bodies(guest)), 2)
 
     async def test_bad_content_behind_a_send(self) -> None:
@@ -206,11 +206,11 @@ class RepeatTests(MessagingTestCase):
         guest = await self.guest()
         sent = self.server.say(guest, "hi", "a")
         with self.assertRaises(errors.GuestCmidClash):
-            await self.messaging.send_as_guest(guest, "a", errors.GuestMsgMissing(), "tab")
+            await by_guest(self.messaging, guest, "a", errors.GuestMsgMissing(), "tab")
         await sent
         answered = self.server.answer(ann, guest, "hi", "a")
         with self.assertRaises(errors.SendCmidClash):
-            await self.messaging.send_as_admin(ann, guest.person.id, "a", errors.SendMsgMissing(), "desk")
+            await by_admin(self.messaging, ann, guest.person.id, "a", errors.SendMsgMissing(), "desk")
         await answered
         self.assertEqual(len(self.bodies(guest)), 2)
 
@@ -218,9 +218,9 @@ class RepeatTests(MessagingTestCase):
         """Bad content to a guest of nobody is said to be bad, not whether the guest exists; it starts no service."""
         ann, guest = await self.on_duty(), await self.guest()
         with self.assertRaises(errors.SendMsgMissing):
-            await self.messaging.send_as_admin(ann, 10**12, "a", errors.SendMsgMissing(), "desk")
+            await by_admin(self.messaging, ann, 10**12, "a", errors.SendMsgMissing(), "desk")
         with self.assertRaises(errors.GuestMsgMissing):
-            await self.messaging.send_as_guest(guest, "a", errors.GuestMsgMissing(), "tab")
+            await by_guest(self.messaging, guest, "a", errors.GuestMsgMissing(), "tab")
         self.assertEqual((self.state(guest), self.bodies(guest)), (("new", None), []))
 
     async def test_twice_at_once_without_a_service(self) -> None:

@@ -205,24 +205,6 @@ class OutcomeTests(JournalTestCase):
         sent, _ = await self.server.say(guest, cmid="a")
         self.assertEqual((sent.dup, sent.message.seq), (False, 1))
 
-    async def test_then(self) -> None:
-        """What is made of an outcome comes in its place, at once, later or as a failure; the journal goes on."""
-        ready: Deferred[str] = Deferred()
-
-        def broken(outcome: Outcome) -> None:
-            raise ZeroDivisionError
-
-        guest = await self.customer()
-        at_once = self.journal.append(guest_draft(guest), lambda outcome: outcome.seq)
-        later = self.journal.append(guest_draft(guest), lambda outcome: ready)
-        failing = self.journal.append(guest_draft(guest), broken)
-        last = self.journal.append(guest_draft(guest))
-        self.assertEqual((await at_once, (await last).seq), (1, 4))
-        self.assertFalse(later.called)
-        ready.callback("made")
-        self.assertEqual(await later, "made")
-        await self.assertFailure(failing, ZeroDivisionError)
-
     def test_made_cmids(self) -> None:
         """A message without a cmid gets one that no client can choose and nobody is shown."""
         made = stored_cmid(None)

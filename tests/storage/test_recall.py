@@ -9,7 +9,7 @@ from twisted.internet.defer import gatherResults
 from chatproto.domain.model import Principal, Role
 from chatproto.storage import history
 from chatproto.storage.recall import Recalled, recall, was_recalled
-from tests.worlds import WorldTestCase, run
+from tests.worlds import WorldTestCase, by_guest, run
 
 WITHIN = 120_000
 
@@ -66,7 +66,7 @@ class RecallTests(RecallCase):
     async def test_gone(self) -> None:
         """What was said stands nowhere in the table any more, whatever kind it was; the recall names it."""
         for file_type, body in ((0, '"secret"'), (1, '{"url":"https://secret/1.png"}'), (6, '"https://secret/2"')):
-            sent, _ = await self.server.messaging.send_as_guest(self.lee, None, (file_type, body), "ix0")
+            sent, _ = await by_guest(self.server.messaging, self.lee, None, (file_type, body), "ix0")
             recalled = await self.recall(self.lee, sent.message.seq)
             self.assertEqual((recalled.kind, recalled.seq), ("stored", sent.message.seq + 1))
         self.assertEqual(
@@ -227,7 +227,7 @@ class RaceTests(RecallCase):
             going_on.append(self.server.marks.mark(self.group, self.lee.person.id, Role.ADMIN, self.ann.person.id, seq))
         found = await gatherResults(going_on)
         revs = [recalled.rev for recalled in found[::4]]
-        revs += [sent.outcome.rev for sent, _ in found[1::4]] + [sent.outcome.rev for sent in found[2::4]]
+        revs += [sent.events[0].rev for sent, _ in found[1::4]] + [sent.events[0].rev for sent in found[2::4]]
         revs += {marked.rev for marked in found[3::4] if marked.kind == "moved"}
         self.assertEqual(sorted(revs), list(range(rev + 1, self.column(self.lee, "rev") + 1)))
         self.assertEqual(len(self.bodies(self.lee)), 40)
