@@ -36,6 +36,11 @@ def asset_fields() -> Fields:
     )
 
 
+def other_asset_fields() -> Fields:
+    """As :func:`asset_fields`, where the address has another version."""
+    return (*_NO_SNIFF, (b"Cache-Control", b"no-store"), (b"Cross-Origin-Resource-Policy", b"same-origin"))
+
+
 def demo_asset_fields() -> Fields:
     """Of the files of the demo shop: their addresses stay the same, and agents see the pictures of its products."""
     return (*_NO_SNIFF, (b"Cache-Control", ALWAYS), (b"Cross-Origin-Resource-Policy", b"cross-origin"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from chatproto.web import headers
 from chatproto.web.assets import LOADER, Asset, Assets
 from chatproto.web.headers import Fields
 from chatproto.web.plain import Plain, say
+
+_VERSION = re.compile(rb"[0-9a-f]{12}")
 
 
 class Served(Plain):
@@ -74,9 +77,11 @@ class StaticFiles(Plain):
     def render(self, request: Request) -> bytes:
         version, *path = request.postpath or [b""]
         asset = self._served.get("/".join(part.decode("ascii", "replace") for part in path))
-        if asset is None or version != self._version:
+        if asset is None or not _VERSION.fullmatch(version):
             return super().render(request)
-        return Served(asset, headers.asset_fields()).render(request)
+        # A page of another node, while one after the other is upgraded, gets what there is, and keeps it for no time.
+        fresh = version == self._version
+        return Served(asset, headers.asset_fields() if fresh else headers.other_asset_fields()).render(request)
 
 
 class Demo(Plain):

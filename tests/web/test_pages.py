@@ -88,7 +88,7 @@ class ServingTests(Tree):
             self.assertIn("immutable", asset.fields["cache-control"])
 
     def test_nothing_else(self) -> None:
-        """What is no file of the pages, or of another version, is not there: no source, no folder, no way out."""
+        """What is no file of the pages is not there: no source, no folder, no way out."""
         for path in (
             "/static/VERSION/secret.py",
             "/static/VERSION/console/index.html",
@@ -105,6 +105,11 @@ class ServingTests(Tree):
             "/frame/x",
         ):
             self.assertEqual(self.get(path).status, 404, path)
+
+    def test_other_version(self) -> None:
+        """A page of a node that is not upgraded yet works here too, and what it gets is not kept."""
+        asset = self.get("/static/0123456789ab/console/main.js")
+        self.assertEqual((asset.status, asset.fields["cache-control"]), (200, "no-store"))
 
     def test_methods(self) -> None:
         """Pages are read; HEAD says the same without the body."""

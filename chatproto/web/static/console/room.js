@@ -24,6 +24,12 @@ export function Room({ desk, i18n }) {
     return () => removeEventListener('hashchange', follow);
   }, [desk]);
   useEffect(() => setDetails(false), [selected]);
+  // Messages outlive the page; a file on its way does not.
+  useEffect(() => {
+    const ask = (event) => desk.uploads.peek().some(({ state }) => state === 'uploading') && event.preventDefault();
+    addEventListener('beforeunload', ask);
+    return () => removeEventListener('beforeunload', ask);
+  }, [desk]);
 
   function open(gid) {
     if (gid === null) {

@@ -32,7 +32,7 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
   const [from, setFrom] = useState(() => (all.length > FIRST + MORE ? all.at(-FIRST).seq : null));
   const messages = useMemo(() => (from === null ? all : all.slice(all.findIndex(({ seq }) => seq === from))), [all, from]);
   const rows = useMemo(() => arrange(messages, pending, mine), [messages, pending]);
-  const last = messages.at(-1);
+  const last = messages.findLast?.(({ seq }) => seq !== undefined);
   const lastRead = useMemo(() => messages.findLast?.((one) => one.seq <= readSeq && mine(one))?.seq, [messages, readSeq]);
 
   const atBottom = () => {

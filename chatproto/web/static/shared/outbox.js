@@ -29,7 +29,9 @@ export class Outbox {
 
   /** Write something down and send it. to: what orders it, such as the guest; another one need not wait for it. */
   add(to, msg, file_type = 0) {
-    const entry = { cmid: newCmid(), to, msg, file_type, at: Date.now(), state: 'waiting' };
+    // Later than the one before, also within a millisecond: after a reload they are sent in this order.
+    const at = Math.max(Date.now(), (this.entries.value.at(-1)?.at ?? 0) + 1);
+    const entry = { cmid: newCmid(), to, msg, file_type, at, state: 'waiting' };
     this.#keep(entry);
     this.entries.value = [...this.entries.value, entry];
     this.#pump(to);
@@ -118,7 +120,6 @@ export class Outbox {
         this.storage.removeItem(key);
       }
     }
-    // Written in one millisecond: the cmids begin with the time, and the rest is as good as any.
     return found.sort((a, b) => a.at - b.at);
   }
 }

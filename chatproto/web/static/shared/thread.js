@@ -79,7 +79,10 @@ export class Thread {
       else this.#take(Object.values(page.recs));
       this.older.value = page.has_more;
     } catch (error) {
-      if (error.code === undefined) throw error; // else scrolling asks again
+      if (error.code === undefined) throw error;
+      // Without a connection the next log-in asks again; what may not be read has no older ones.
+      if (error.code !== 0 && error.passing) setTimeout(() => this.loadOlder(), error.data.retry_after_ms ?? 2000);
+      this.older.value = error.passing && this.older.value;
     } finally {
       this.loading.value = false;
     }
