@@ -13,13 +13,22 @@ from tests.browser.server import wait_until
 from tests.browser.shop import Widget, WidgetTestCase, shop_origin
 from tests.integration.daemon import token
 
-LOADER, PANEL = 4 * 1024, 30 * 1024
+LOADER, WIDGET = 4 * 1024, 30 * 1024
+"""Bytes, packed: what each page of a shop loads, and all that a guest loads."""
 
 
 class GuestTests(WidgetTestCase):
     def test_three_tabs(self) -> None:
         """Three tabs that are opened at once are one guest."""
+        self._three_tabs("")
+
+    def test_three_tabs_on_http(self) -> None:
+        """So they are where the browser has no locks, as on pages without https."""
+        self._three_tabs("Object.defineProperty(navigator, 'locks', {value: undefined})")
+
+    def _three_tabs(self, script: str) -> None:
         context = self.context()
+        context.add_init_script(script)
         pages = [self.page(context) for _ in range(3)]
         address = self.address(open="true")
         for page in pages:
@@ -66,6 +75,23 @@ class GuestTests(WidgetTestCase):
         alice.meet()
         self.assertEqual(alice.thread()[0]["sender"]["name"], "Dave")
         self.assertEqual(page.evaluate("window.asked"), 1)
+
+    def test_bad_token(self) -> None:
+        """A token that the server refuses is told to the page and the guest; a good one mends it."""
+        alice = self.agent()
+        shop = self.visit()
+        shop.listen("error")
+        sub = f"{self.group_id} erin"
+        shop.push("setUser", token(sub=sub, secret="of somebody else, and also 32 bytes long"))
+        shop.open()
+        expect(shop.frame.get_by_text("This conversation cannot be continued here.")).to_be_visible()
+        expect(shop.box).to_be_disabled()
+        self.assertEqual([one["code"] for one in shop.heard("error")], [-21001])
+        shop.push("setUser", token(sub=sub, name="Erin"))
+        expect(shop.box).to_be_enabled()
+        shop.write("Hello")
+        alice.meet()
+        self.assertEqual(alice.thread()[0]["sender"]["name"], "Erin")
 
     def test_reset(self) -> None:
         """After reset nobody finds the conversation in this browser, in no tab, and the next guest is another one."""
@@ -190,11 +216,16 @@ class PageTests(WidgetTestCase):
         self.assertEqual(page.evaluate("localStorage.length"), 0)
 
     def test_sizes(self) -> None:
-        """What a shop's page loads is small."""
-        names = ("widget/loader.js", "widget/frame.js", "widget/frame.css")
-        packed = [len(gzip.compress((STATIC / packed_name(name)).read_bytes(), 9)) for name in names]
-        self.assertLessEqual(packed[0], LOADER)
-        self.assertLessEqual(sum(packed), PANEL)
+        """What a shop's page loads is small, and so is what a guest loads, in either language."""
+
+        def packed(*names: str) -> int:
+            return sum(len(gzip.compress((STATIC / name).read_bytes(), 9)) for name in names)
+
+        loader = packed_name("widget/loader.js")
+        self.assertLessEqual(packed(loader), LOADER)
+        for locale in ("en", "zh-CN"):
+            scripts = [packed_name(f"widget/{name}.js") for name in ("loader", "frame", f"words.{locale}")]
+            self.assertLessEqual(packed(*scripts, packed_name("widget/frame.css"), "widget/frame.html"), WIDGET)
 
     def test_no_tokens_in_addresses(self) -> None:
         """Neither the guest's nor the shop's token is in an address or in a cookie."""

@@ -32,6 +32,8 @@ const ALREADY_RATED = -22653;
 
 const TYPING_SHOWN = 6_000;
 const ASK_AGAIN = 5_000;
+const RENEW_AFTER = 1_000;
+const RENEW_AGAIN = 60_000;
 const TROUBLE = { '-413': 'tooLarge', '-415': 'badType', '-429': 'quota' };
 const ENDED = ['ended_by_guest', 'ended_by_admin', 'timeout'];
 
@@ -56,7 +58,7 @@ export class Conversation {
   #gid;
   #typingTimer = 0;
   #reading = false;
-  #renewed = 0;
+  #renewed = -Infinity;
   #rating;
 
   /** @param {object} start what the loader says: group, context, and what is kept in the shop's storage */
@@ -75,6 +77,13 @@ export class Conversation {
     effect(() => {
       const read = this.opened.value && this.#visible.value && this.link.value === 'ready' && this.unread.value;
       if (read) this.#read();
+    });
+    // Revoked: the token was over, and the shop may have another by now. Once a minute, as it may mean what it says.
+    effect(() => {
+      if (this.connection.value.closedBy !== 'revoked' || this.link.value !== 'closed') return;
+      if (performance.now() - this.#renewed < RENEW_AGAIN) return;
+      this.#renewed = performance.now();
+      setTimeout(() => this.tryAgain(), RENEW_AFTER);
     });
     for (const name of ['state', 'admin', 'queue', 'unread']) {
       effect(() => {
@@ -171,7 +180,7 @@ export class Conversation {
     return again;
   }
 
-  /** Revoked, or the token is over: the shop may have another by now. */
+  /** With whatever the shop's page says now. */
   tryAgain() {
     if (this.link.value === 'closed') this.connection.value = this.#connect();
   }
