@@ -11,10 +11,10 @@ const WORDS = {
   },
   'zh-CN': {
     products: '全部商品', orders: '我的订单', help: '联系客服', language: 'English', signIn: '登录', signOut: '退出 Gina',
-    hero: '留得住的好物', lead: '这是一家小小的演示商店。点击右下角打开客服窗口,问问吊灯,再到客服工作台自己回答。',
+    hero: '留得住的好物', lead: '这是一家小小的演示商店。点击右下角打开客服窗口，问问吊灯，再到客服工作台自己回答。',
     ask: '咨询这件商品', buy: '加入购物车', bought: '已加入购物车', back: '全部商品', askOrder: '咨询这个订单', items: (n) => `共 ${n} 件`,
-    mustSign: '登录后即可查看订单。演示商店:一键登录,无需密码。', sent: '运输中', delivered: '已签收', order: '订单',
-    footer: 'Hearth & Oak 是演示商店,商品均不出售。', delivery: '2–4 天送达', returns: '30 天内可退', talk: '人工客服在线答复',
+    mustSign: '登录后即可查看订单。演示商店：一键登录，无需密码。', sent: '运输中', delivered: '已签收', order: '订单',
+    footer: 'Hearth & Oak 是演示商店，商品均不出售。', delivery: '2–4 天送达', returns: '30 天内可退', talk: '人工客服在线答复',
   },
 };
 
@@ -37,7 +37,7 @@ const card = ({ id, title, image, price }) => ({
   id, title: title[locale], url: here(`?product=${id}`), image: here(image), price, currency,
 });
 const orderCard = (order) => ({
-  id: order.id, title: `${t('order')} ${order.id}`, status: t(order.status), url: here('?orders'), image: here(find(order.items[0][0]).image),
+  id: order.id, status: t(order.status), url: here('?orders'), image: here(find(order.items[0][0]).image),
   total: total(order), currency, items: order.items.map(([id, count]) => ({ title: find(id).title[locale], count })),
 });
 
