@@ -15,6 +15,7 @@ from chatproto import errors
 from chatproto.clock import Clock
 from chatproto.commands import admin, guest, session  # noqa: F401  (they fill the table)
 from chatproto.commands.table import TABLE, Answer, Call, Command, Services
+from chatproto.connection.ends import Ends
 from chatproto.connection.hub import Hub
 from chatproto.connection.logins import Logins
 from chatproto.connection.order import Order, Work
@@ -83,6 +84,7 @@ class Dispatch:
             max_logins=max_logins,
         )
         self._logins = Logins(hub, services.sessions.ended, announce, lambda: services.wall())
+        self._ends = Ends(clock)
         self.draining = False
 
     # Reception.
@@ -126,18 +128,7 @@ class Dispatch:
     def closed(self, connection: ConnectionState, code: int | None, reason: str) -> None:
         principal = connection.principal
         connection.phase = Phase.CLOSING
-        log.info(
-            "connection {ix} of {who} from {address} ended: {code} {reason},"
-            " {seconds:.1f} s, {received} in, {sent} out",
-            ix=connection.ix,
-            who=connection.who,
-            address=connection.address,
-            code=code if code is not None else "no code",
-            reason=reason or "-",
-            seconds=self._clock.seconds() - connection.opened_at,
-            received=connection.received,
-            sent=connection.sent,
-        )
+        self._ends.add(connection, code, reason)
         if principal is not None:
             self._logins.end(connection, principal)
         # Nothing is congested any more, and what was accepted is done.
@@ -356,8 +347,9 @@ class Dispatch:
         return self._order.drain()
 
     def stop(self) -> None:
-        """Forget the timer."""
+        """Forget the timers."""
         self._order.stop()
+        self._ends.stop()
 
 
 def _too_many(wait: float) -> errors.TooManyRequests:
