@@ -27,7 +27,7 @@ OTHER_FILES = 200
 SPARE = 128
 """Of these, so many are left free whatever connects: a database that comes back needs some."""
 
-AT_ONCE = 64
+AT_ONCE = 32
 """Connections accepted in one turn at most, so that others get their turn."""
 
 LOOK_AGAIN = 0.5

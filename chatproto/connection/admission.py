@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from chatproto.config import Config
 
 # Above max_connections there is room for so many plain HTTP requests, or else a probe of /healthz would find a
-# full server dead, and whoever restarts it would throw everybody out.
+# full server dead, and whoever restarts it would throw everybody out. At least twice what is accepted in one turn
+# (listening.AT_ONCE): so a request that comes right behind its connection is read before others may take the place.
 HTTP_RESERVE = 64
 
 _LONGEST = 64  # characters; an IPv6 address in brackets, with a port, has 53 at most
@@ -111,8 +112,17 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     return address
 
 
+class Idle(Protocol):
+    """A connection from which no request is under way."""
+
+    def abort(self) -> None: ...
+
+
 class Admission:
     """Counts connections, and says which ones are too many.
+
+    The places of the reserve are for requests. Who comes into one and asks for nothing gives it up, the oldest first,
+    when the next one comes: else connections that say nothing would take all of them, and health checks be refused.
 
     :ivar total: all connections, HTTP and refused ones included, until they are lost.
     :ivar by_address: text of the address (IPv6: of its /64 network) → connections counted for it.
@@ -124,12 +134,29 @@ class Admission:
         self._trusted = config.trusted_proxies
         self.total = self._most_together = 0
         self.by_address: dict[str, int] = {}
+        self._idle: dict[Idle, None] = {}
 
-    def enter(self) -> bool:
+    def enter(self, connection: Idle) -> bool:
         """Count a new connection; False: there are so many that not even its request should be read."""
         self.total += 1
         self._most_together = max(self._most_together, self.total)
-        return self.total <= self._most + HTTP_RESERVE
+        if self.total > self._most + HTTP_RESERVE:
+            if not self._idle:
+                return False
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
+            oldest.abort()
+        self.waits(connection)
+        return True
+
+    def asks(self, connection: Idle) -> None:
+        """A whole request of it is here."""
+        self._idle.pop(connection, None)
+
+    def waits(self, connection: Idle) -> None:
+        """It is new, or its request is answered."""
+        if self.full:
+            self._idle[connection] = None
 
     def highest(self) -> int:
         """The most connections at once since this was asked last."""
@@ -150,9 +177,10 @@ class Admission:
         self.by_address[key] = count + 1
         return True
 
-    def leave(self, address: str | None) -> None:
+    def leave(self, connection: Idle, address: str | None) -> None:
         """A connection is lost; *address* is what :meth:`take` counted it for, if it did."""
         self.total -= 1
+        self.asks(connection)
         if address is None:
             return
         key = self.key(address)

@@ -42,6 +42,9 @@ class House(Protocol):
     def failHandshake(self, reason: str, code: HTTPStatus) -> None:
         """Answer with a status and nothing else, and end the connection."""
 
+    def asked(self) -> None:
+        """The header of a request is here."""
+
     def answered(self) -> None:
         """A request is over: the time for the next one begins."""
 
@@ -107,6 +110,7 @@ class Door:
         elif end >= 0:
             size = end + len(_HEADER_END)
             request, self._data = self._data[:size], self._data[size:]
+            self._house.asked()
             self._open(RequestHead.parse(request[:end]), request)
 
     def _open(self, head: RequestHead, request: bytes) -> None:

@@ -138,7 +138,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
 
     def connectionMade(self) -> None:
         factory = self.factory
-        admitted = factory.admission.enter()
+        admitted = factory.admission.enter(self)
         self._frames = []
         self.accepted_at = factory.clock.seconds()
         self.due = self.accepted_at + factory.config.login_timeout
@@ -180,7 +180,7 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         factory = self.factory
-        factory.admission.leave(self._address)
+        factory.admission.leave(self, self._address)
         door, self._door = self._door, None
         resting, self._resting = self._resting, None
         self._holds = 0
@@ -245,11 +245,16 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
         if rest:
             self.dataReceived(rest)
 
+    def asked(self) -> None:
+        """The header of a request is here."""
+        self.factory.admission.asks(self)
+
     def answered(self) -> None:
         """A request to the site is over: the time for the next one begins.
 
         A proxy's connection is not counted for the address of one of the many whose requests it carries.
         """
+        self.factory.admission.waits(self)
         self.accepted_at = self.factory.clock.seconds()
         self.due = self.accepted_at + self.factory.config.login_timeout
 

@@ -5,6 +5,7 @@ from ipaddress import ip_network
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.connection.admission import HTTP_RESERVE, Admission, RequestHead, origin_allowed
+from chatproto.listening import AT_ONCE
 from tests.connection.memory import config
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
@@ -66,26 +67,65 @@ class OriginTests(SynchronousTestCase):
         self.assertTrue(origin_allowed("null", "chat.example", ("null",)))
 
 
+class Caller:
+    """A connection that remembers whether it had to go."""
+
+    gone = False
+
+    def abort(self) -> None:
+        self.gone = True
+
+
 class AdmissionTests(SynchronousTestCase):
+    def enter(self, admission: Admission) -> Caller:
+        caller = Caller()
+        self.assertTrue(admission.enter(caller))
+        return caller
+
     def test_whole_server(self) -> None:
         """Past the limit there is room for health checks only, then for nothing."""
         admission = Admission(config(max_connections=2))
-        self.assertEqual([admission.enter(), admission.full], [True, False])
-        self.assertEqual([admission.enter(), admission.full], [True, False])
-        self.assertEqual([admission.enter(), admission.full], [True, True])
-        for _ in range(HTTP_RESERVE - 1):
-            self.assertTrue(admission.enter())
-        self.assertFalse(admission.enter())
-        for _ in range(HTTP_RESERVE + 3):
-            admission.leave(None)
+        callers = []
+        for full in (False, False, True, *[True] * (HTTP_RESERVE - 1)):
+            callers.append(self.enter(admission))
+            self.assertEqual(admission.full, full)
+            admission.asks(callers[-1])
+        callers.append(Caller())
+        self.assertFalse(admission.enter(callers[-1]))
+        for caller in callers:
+            admission.leave(caller, None)
         self.assertEqual((admission.total, admission.full), (0, False))
+
+    def test_reserve(self) -> None:
+        """Of those beyond the limit, who asks for nothing gives way, the oldest first; everybody else stays."""
+        admission = Admission(config(max_connections=2))
+        regular = [self.enter(admission) for _ in range(2)]
+        reserve = [self.enter(admission) for _ in range(HTTP_RESERVE)]
+        admission.asks(reserve[0])
+        admission.asks(reserve[2])
+        admission.waits(reserve[2])
+        admission.leave(reserve[3], None)
+        more = [self.enter(admission)]
+        self.assertFalse(any(caller.gone for caller in reserve))
+        more.append(self.enter(admission))
+        self.assertEqual([caller.gone for caller in reserve[:5]], [False, True, False, False, False])
+        more += [self.enter(admission) for _ in range(HTTP_RESERVE - 3)]
+        self.assertEqual([caller.gone for caller in reserve[:5]], [False, True, True, False, True])
+        self.assertEqual(sum(caller.gone for caller in reserve), HTTP_RESERVE - 2)
+        self.assertFalse(any(caller.gone for caller in (*regular, *more)))
+        for caller in more:
+            admission.asks(caller)
+        self.assertFalse(admission.enter(Caller()))
+
+    def test_accepted_in_a_turn(self) -> None:
+        """Who asks at once is heard before those who come next may take the place, however many they are."""
+        self.assertLessEqual(2 * AT_ONCE, HTTP_RESERVE)
 
     def test_highest(self) -> None:
         """How many there were together is told once, whether they are still there or not."""
         admission = Admission(config())
-        for _ in range(3):
-            admission.enter()
-        admission.leave(None)
+        callers = [self.enter(admission) for _ in range(3)]
+        admission.leave(callers[0], None)
         self.assertEqual([admission.highest(), admission.highest()], [3, 2])
 
     def test_one_address(self) -> None:
@@ -94,10 +134,10 @@ class AdmissionTests(SynchronousTestCase):
         self.assertTrue(admission.take("192.0.2.1"))
         self.assertFalse(admission.take("192.0.2.1"))
         self.assertTrue(admission.take("192.0.2.2"))
-        admission.leave("192.0.2.1")
+        admission.leave(Caller(), "192.0.2.1")
         self.assertTrue(admission.take("192.0.2.1"))
-        admission.leave("192.0.2.1")
-        admission.leave("192.0.2.2")
+        admission.leave(Caller(), "192.0.2.1")
+        admission.leave(Caller(), "192.0.2.2")
         self.assertEqual(admission.by_address, {})
 
     def test_ipv6(self) -> None:

@@ -161,10 +161,32 @@ class LimitTests(ConnectedCase):
         probe.send(HEALTH)
         self.assertEqual(probe.status(), 200)
 
+    def test_healthy_under_a_flood(self) -> None:
+        """Connections that say nothing, or not all, or nothing more, take no place from a health check for long."""
+        self.start(max_connections=1)
+        guest = self.open()
+        for before in (b"", b"GET / HTTP/1.1\r\n", HEALTH):
+            crowd = [self.connect() for _ in range(HTTP_RESERVE)]
+            for client in crowd:
+                client.send(before)
+            probe = self.connect()
+            probe.send(HEALTH)
+            self.assertEqual(probe.status(), 200)
+            gone = [client.transport.disconnected for client in crowd]
+            self.assertEqual(gone, [True] + [False] * (HTTP_RESERVE - 1))
+            for client in (*crowd, probe):
+                client.lose()
+        guest.send(client_frame(TEXT, b"{}"))
+        self.assertEqual(self.recorder.heard, [("text", b"{}")])
+        guest.lose()
+        self.assertNothingLeft()
+
     def test_overrun(self) -> None:
-        """Beyond that, connections are refused before their request is read."""
+        """Beyond that, while as many requests are under way, connections are refused before theirs is read."""
         self.start(max_connections=1)
         clients = [self.connect() for _ in range(1 + HTTP_RESERVE)]
+        for client in clients:
+            client.send(b"POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
         refused = self.connect()
         self.assertEqual(refused.status(), 503)
         self.assertTrue(refused.transport.disconnecting)

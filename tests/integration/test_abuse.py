@@ -11,6 +11,7 @@ import psycopg2
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from chatproto.connection.admission import HTTP_RESERVE
 from tests.integration.case import ROOMY, DaemonTestCase, all_of
 from tests.integration.client import Client, ConnectionGone, Frame, Refused
 from tests.integration.daemon import eventually, token
@@ -407,6 +408,17 @@ class DoorTests(AbuseTestCase):
 
         await eventually(room, "room for one more")
         await guests[1].beat()
+
+    async def test_health_under_a_flood(self) -> None:
+        """A full server says that it is healthy also while very many connect who say nothing, or only begin to."""
+        await eventually(self.empty, "an empty house")
+        guests = [await self.guest(f"guest {n}") for n in range(self.MOST)]
+        for begun in (b"", b"GET /healthz HTTP/1.1\r\n"):
+            for _ in range(HTTP_RESERVE + 10):
+                self.raw().socket.sendall(begun)
+            self.assertEqual((await self.daemon.http("/healthz"))[0], 200)
+        for guest in guests:
+            await guest.beat()
 
     async def empty(self) -> bool:
         """Whether the connections of the tests before have all gone."""
