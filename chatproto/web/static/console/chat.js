@@ -19,7 +19,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const messages = thread.messages.value;
   const notes = desk.notes.value.get(gid);
   const outbox = desk.outbox.entries.value;
-  const uploads = desk.uploads.value;
+  const uploads = desk.uploads.list.value;
   const name = nameOf(entry, i18n);
   const mineNow = entry.state === 'serving' && entry.admin_id === desk.me;
   const others = entry.state === 'away' || (entry.state === 'serving' && !mineNow);
@@ -88,7 +88,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
       older=${thread.older.value && desk.ready} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}
       onSeen=${(seq) => desk.seen(gid, seq)} who=${who} actions=${actions}
       onRetry=${(one) => (one.again ? one.again() : desk.outbox.retry(one.cmid))}
-      onDiscard=${(one) => (one.again ? desk.dropUpload(one.cmid) : desk.outbox.discard(one.cmid))}
+      onDiscard=${(one) => (one.again ? desk.uploads.drop(one.cmid) : desk.outbox.discard(one.cmid))}
       ending=${desk.typing.value.has(gid) && html`<p class="typing" role="status"><span class="unseen">${t('typing', { name })}</span><i></i><i></i><i></i></p>`} />
     <footer class="chat-foot">
       ${entry.state === 'queued' && html`<div class="hint"><p>${t('waitsHere')}</p>
@@ -118,10 +118,10 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
 function Writing({ gid, desk, i18n, disabled, onFiles, onCard }) {
   const { t } = i18n;
   const cards = [['product', 'tag', 'productCard'], ['order', 'box', 'orderCard']];
-  return html`<${Composer} i18n=${i18n} draft=${desk.draft.value} disabled=${disabled} onDraft=${(text) => desk.write(gid, text)}
+  return html`<${Composer} i18n=${i18n} draft=${desk.drafts.now.value} disabled=${disabled} onDraft=${(text) => desk.drafts.write(gid, text)}
     onSend=${(text) => {
       desk.send(gid, text);
-      desk.write(gid, '');
+      desk.drafts.write(gid, '');
     }}
     onFiles=${onFiles} onTyping=${(typing) => desk.tellTyping(gid, typing)} onTrouble=${say}
     onVoice=${(blob, duration_ms) => void desk.sendFile(gid, blob, { voice: true, duration_ms, name: t('kind2') })}>

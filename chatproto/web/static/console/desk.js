@@ -3,10 +3,11 @@
 
 import { batch, computed, signal } from '../vendor/ui.js';
 import { ChatError, Connection, ownServer } from '../shared/connection.js';
-import { messageOf, upload } from '../shared/files.js';
-import { Outbox, newCmid, safeStorage } from '../shared/outbox.js';
+import { Outbox } from '../shared/outbox.js';
 import { Thread } from '../shared/thread.js';
+import { Drafts } from './drafts.js';
 import { claims, isOld } from './session.js';
+import { Uploads } from './uploads.js';
 
 const TYPING_SHOWN = 6_000;
 const LOOK_AT_TOKEN = 60_000;
@@ -15,7 +16,6 @@ export class Desk {
   #marked = new Map();
   #typingEnds = new Map();
   #threads = new Map();
-  #texts = new Map();
 
   /**
    * @param {string} token
@@ -28,18 +28,15 @@ export class Desk {
     this.token = token;
     this.on = on;
     this.me = Number(claims(token).admin_id);
-    this.storage = safeStorage();
-    this.#readDrafts();
     this.admins = signal({});
     this.guests = signal(new Map());
     this.more = signal(false); // ended ones that are not in the list
     this.queue = signal({ waiting: 0, longest_wait_ms: 0, at: Date.now() });
     this.selected = signal(null);
     this.typing = signal(new Set());
-    this.uploads = signal([]);
+    this.uploads = new Uploads(() => this.token, (gid, msg, file_type) => this.send(gid, msg, file_type));
     this.notes = signal(new Map()); // gid → lines between the messages
-    this.draft = signal(''); // of the selected chat
-    this.drafts = signal(new Map(this.#texts)); // of all, as they were when the chat was left
+    this.drafts = new Drafts(this.me);
     this.loaded = signal(false);
 
     const all = (state, order) => computed(() => [...this.guests.value.values()].filter(state).sort(order));
@@ -205,8 +202,7 @@ export class Desk {
   select(gid) {
     batch(() => {
       this.selected.value = gid;
-      this.draft.value = this.#texts.get(gid) ?? '';
-      this.drafts.value = new Map(this.#texts);
+      this.drafts.open(gid);
     });
     if (gid !== null && this.ready) this.#open(gid);
   }
@@ -289,59 +285,7 @@ export class Desk {
     });
   }
 
-  /** Upload a file and send it as the message that the server makes of it. */
-  async sendFile(gid, file, { voice = false, duration_ms, name = file.name ?? '' } = {}) {
-    const cmid = newCmid();
-    const change = (fields) => (this.uploads.value = this.uploads.peek().map((one) => (one.cmid === cmid ? { ...one, ...fields } : one)));
-    const sending = upload(file, { token: this.token, name, progress: (progress) => change({ progress }) });
-    const again = () => {
-      this.dropUpload(cmid);
-      void this.sendFile(gid, file, { voice, duration_ms, name });
-    };
-    const cancel = () => {
-      this.dropUpload(cmid);
-      sending.cancel();
-    };
-    this.uploads.value = [...this.uploads.peek(), { cmid, to: gid, name, at: Date.now(), state: 'uploading', progress: 0, cancel, again }];
-    try {
-      const answer = await sending.done;
-      const [file_type, msg] = messageOf(answer, { voice, duration_ms, name });
-      this.dropUpload(cmid);
-      this.send(gid, msg, file_type);
-    } catch (error) {
-      if (!(error instanceof ChatError)) throw error;
-      change({ state: 'failed', code: error.code });
-    }
-  }
-
-  dropUpload(cmid) {
-    this.uploads.value = this.uploads.peek().filter((one) => one.cmid !== cmid);
-  }
-
-  // Drafts.
-
-  write(gid, text) {
-    if (text) this.#texts.set(gid, text);
-    else this.#texts.delete(gid);
-    if (gid === this.selected.peek()) this.draft.value = text;
-    const key = this.#draftKey(gid);
-    try {
-      if (text) this.storage.setItem(key, text);
-      else this.storage.removeItem(key);
-    } catch {
-      // Full: the draft lives as long as the page.
-    }
-  }
-
-  #draftKey(gid) {
-    return `chatproto.draft.${this.me}.${gid}`;
-  }
-
-  #readDrafts() {
-    const prefix = this.#draftKey('');
-    for (let index = 0; index < this.storage.length; index += 1) {
-      const key = this.storage.key(index);
-      if (key.startsWith(prefix)) this.#texts.set(Number(key.slice(prefix.length)), this.storage.getItem(key));
-    }
+  sendFile(gid, file, options) {
+    return this.uploads.start(gid, file, options);
   }
 }

@@ -87,7 +87,7 @@ export function List({ desk, i18n, onOpen }) {
     <div id="chats" class="rows" role="tabpanel" aria-labelledby=${`tab-${tab}`} ref=${rows} onKeyDown=${move}>
       ${shown.length > 0 && html`<ul>${shown.map((entry) => html`<${ChatRow} key=${entry.gid} entry=${entry} i18n=${i18n} locale=${i18n.locale.value} me=${desk.me}
         selected=${entry.gid === selected} reachable=${entry.gid === first} typing=${desk.typing.value.has(entry.gid)}
-        draft=${desk.drafts.value.get(entry.gid)} onOpen=${onOpen} onTake=${take} at=${entry.state === 'queued' ? now.value : 0} />`)}</ul>`}
+        draft=${desk.drafts.all.value.get(entry.gid)} onOpen=${onOpen} onTake=${take} at=${entry.state === 'queued' ? now.value : 0} />`)}</ul>`}
       ${shown.length === 0 && desk.loaded.value && html`<p class="empty quiet">${t(wanted ? 'noMatch' : { mine: 'noMine', queue: 'noQueue', ended: 'noEnded' }[tab])}</p>`}
       ${tab === 'ended' && desk.more.value && !wanted && html`<button type="button" class="button wide" onClick=${() => desk.moreEnded().catch((error) => explain(error, i18n))}>${t('more')}</button>`}
     </div>
