@@ -56,7 +56,7 @@
 #define SETTLE (200 * 1000000ull)
 
 enum role { IDLE = 0, SEND = 1, RECEIVE = 2, ECHO = 3, ASK = 4 | SEND };
-enum state { CLOSED, CONNECTING, HANDSHAKE, LOGIN, OPEN, BROKEN };
+enum state { CLOSED, CONNECTING, HANDSHAKE, LOGIN, TOLD, OPEN, BROKEN };    /* TOLD: to log in again, later */
 enum mode { MODE_CLOSED, MODE_RATE, MODE_HOLD, MODE_STORM };
 
 struct conn {
@@ -72,8 +72,9 @@ struct conn {
     char *in, *out;             /* what was read of a frame that is not whole; what could not be written yet */
     size_t in_size, out_size;
     uint64_t sent, acked, got;  /* numbers of messages: the next to send, to be acknowledged, to be received */
-    uint64_t since;             /* when the attempt to connect began */
-    uint64_t retry_at, back_at; /* storm */
+    uint64_t since, asked;      /* when the attempt to connect began; when something was last asked of the server */
+    uint64_t retry_at;          /* when to log in again, or to connect again (storm) */
+    uint64_t back_at;           /* storm */
     int lost, failures;
 };
 
@@ -101,7 +102,7 @@ static size_t next_to_start, starting, opened;
 static int running;                     /* messages are being sent */
 static uint64_t begin_at, end_at, now;
 static uint64_t total_sent, total_acked, total_pushed, window_acked, window_pushed, expected_pushes;
-static uint64_t refused, duplicate, missing, strange, closed, login_failed, attempts, pings;
+static uint64_t refused, duplicate, missing, strange, closed, login_failed, attempts, told, pings;
 static uint64_t failed_in[BROKEN + 1];  /* storm: attempts that failed, by how far they came */
 static char first_error[400];
 static struct histogram ack_times, push_times, login_times, lag_times, sample_acks, sample_pushes;
@@ -207,7 +208,7 @@ static void watch(struct conn *c, int operation, uint32_t events)
 
 static void drop(struct conn *c)
 {
-    if (c->state == CONNECTING || c->state == HANDSHAKE || c->state == LOGIN)
+    if (c->state == CONNECTING || c->state == HANDSHAKE || c->state == LOGIN || c->state == TOLD)
         starting--;
     if (c->state == OPEN)
         opened--;
@@ -221,8 +222,11 @@ static void drop(struct conn *c)
     c->state = CLOSED;
 }
 
+static const char RETRY_AFTER[] = "\"retry_after_ms\":";
+
 /* The connection is gone, or has failed: in a storm it comes back as docs/integration.md asks of clients, after 1, 2, 4
- * ... 30 s, each times a random number between a half and one, and what the server asked for in addition. */
+ * ... 30 s, each times a random number between a half and one, and what the server asked for in addition. A login that is
+ * told to come later (-9997) is no failure: it is sent again then, on the same connection. */
 static void lose(struct conn *c, const char *why)
 {
     int was_open = c->state == OPEN;
@@ -247,9 +251,9 @@ static void lose(struct conn *c, const char *why)
         delay = backoff_most;
     c->failures++;
     delay *= 0.5 + (double)(random_next() % 10000) / 20000;
-    const char *asked = strstr(why, "\"retry_after_ms\":");
+    const char *asked = strstr(why, RETRY_AFTER);
     if (asked)
-        delay += strtod(asked + strlen("\"retry_after_ms\":"), NULL) / 1000;
+        delay += strtod(asked + sizeof RETRY_AFTER - 1, NULL) / 1000;
     c->retry_at = now + (uint64_t)(delay * 1e9);
 }
 
@@ -266,7 +270,7 @@ static void start(struct conn *c)
         die("bind");
     attempts++;
     starting++;
-    c->since = now;
+    c->since = c->asked = now;
     c->retry_at = 0;
     c->state = CONNECTING;
     if (connect(c->fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS) {
@@ -394,7 +398,7 @@ static int succeeded(const char *text, size_t size)
     return memmem(text + size - tail, tail, status, sizeof status - 1) != NULL;
 }
 
-static const char CMID[] = "\"cmid\":\"", REQUEST_ID[] = "\"request_id\":\"";
+static const char CMID[] = "\"cmid\":\"", REQUEST_ID[] = "\"request_id\":\"", TOO_MANY[] = "\"code\":-9997";
 
 /* What put_message made, under this name in a frame. */
 static int mark_of(const char *name, const char *text, size_t size, uint64_t *thread, uint64_t *number, uint64_t *stamp)
@@ -484,7 +488,14 @@ static void on_text(struct conn *c, const char *text, size_t size)
         if (!succeeded(text, size)) {
             char why[300];
             snprintf(why, sizeof why, "login: %.*s", size < 250 ? (int)size : 250, text);
-            lose(c, why);
+            const char *later = strstr(why, TOO_MANY) ? strstr(why, RETRY_AFTER) : NULL;
+            if (!later) {
+                lose(c, why);
+                return;
+            }
+            told++;
+            c->state = TOLD;
+            c->retry_at = now + (uint64_t)(strtod(later + sizeof RETRY_AFTER - 1, NULL) * 1e6);
             return;
         }
         c->state = OPEN;
@@ -617,8 +628,13 @@ static void look_around(void)
     for (size_t i = 0; i < conns_count; i++) {
         struct conn *c = &conns[i];
         if (c->state == CONNECTING || c->state == HANDSHAKE || c->state == LOGIN) {
-            if (now - c->since > LOGIN_LIMIT)
+            if (now - c->asked > LOGIN_LIMIT)
                 lose(c, "no login in time");
+        } else if (c->state == TOLD && c->retry_at <= now) {
+            c->asked = now;
+            c->state = LOGIN;
+            put_frame(1, c->login, c->login_size);
+            write_out(c);
         } else if (c->state == CLOSED && c->retry_at && c->retry_at <= now) {
             start(c);
         }
@@ -808,7 +824,7 @@ static void storm(void)
     double cpu = cpu_seconds();
     uint64_t begun = clock_now();
     memset(&login_times, 0, sizeof login_times);
-    attempts = 0;
+    attempts = told = 0;
     now = clock_now();
     give_up = now + (uint64_t)(limit * 1e9);
     event("measuring");
@@ -828,9 +844,10 @@ static void storm(void)
     qsort(times, back, sizeof *times, by_time);
     /* When so many per cent of all were back, by the clock that the caller reads, too. */
     printf("{\"event\": \"result\", \"seconds\": %.4f, \"cpu\": %.4f, \"lost\": %zu, \"back\": %zu, \"attempts\": %llu,"
-           " \"failed_connect\": %llu, \"failed_handshake\": %llu, \"failed_login\": %llu, \"back_at\": {", seconds,
-           cpu_used, lost, back, (unsigned long long)attempts, (unsigned long long)failed_in[CONNECTING],
-           (unsigned long long)failed_in[HANDSHAKE], (unsigned long long)failed_in[LOGIN]);
+           " \"told\": %llu, \"failed_connect\": %llu, \"failed_handshake\": %llu, \"failed_login\": %llu, \"back_at\": {",
+           seconds, cpu_used, lost, back, (unsigned long long)attempts, (unsigned long long)told,
+           (unsigned long long)failed_in[CONNECTING], (unsigned long long)failed_in[HANDSHAKE],
+           (unsigned long long)failed_in[LOGIN]);
     for (int percent = 1; percent <= 100; percent++) {
         size_t place = (conns_count * (size_t)percent + 99) / 100;
         if (place <= back)

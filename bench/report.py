@@ -40,6 +40,7 @@ LABELS: Mapping[str, str] = {
     "back_99": "99 % back s",
     "back_100": "all back s",
     "attempts": "attempts a client",
+    "told": "told to log in later",
     "failed_connect": "refused",
     "failed_handshake": "no handshake",
     "failed_login": "no login",

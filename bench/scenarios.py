@@ -208,7 +208,7 @@ class Scenarios:
             **times("", result["login"], ("p50", "p99")),
             **{
                 name: result[name] / count
-                for name in ("attempts", "failed_connect", "failed_handshake", "failed_login")
+                for name in ("attempts", "told", "failed_connect", "failed_handshake", "failed_login")
             },
             **cpu(spent, count),
             "load_cores": result["cpu"] / result["seconds"],

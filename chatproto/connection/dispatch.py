@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from chatproto import errors
 from chatproto.clock import Clock
 from chatproto.commands import admin, guest, session  # noqa: F401  (they fill the table)
 from chatproto.commands.table import TABLE, Answer, Call, Command, Services
+from chatproto.connection.appointments import Appointments
 from chatproto.connection.ends import Ends
 from chatproto.connection.hub import Hub
 from chatproto.connection.logins import Logins
@@ -26,9 +26,6 @@ from chatproto.wire import codes
 from chatproto.wire.frame import BadFrame, Frame, failure, parse, reply
 
 log = Logger()
-
-LOGIN_RETRY = (1.0, 3.0)
-"""Seconds that a login is told to wait for when too many stand in line, spread so that they do not come together."""
 
 RETRY_AFTER_MS = 1000
 """What a server that is shutting down asks clients to wait for."""
@@ -46,7 +43,7 @@ class Dispatch:
     :param timeout: seconds from a command's arrival to its reply at the latest.
     :param max_waiting: commands of a connection that wait, past which its reading pauses.
     :param max_logins: logins under way at once.
-    :param max_logins_waiting: logins in line, past which they get -9997.
+    :param max_logins_waiting: logins in line, past which they get -9997, and the time of their turn.
     :param table: api_key → command.
     """
 
@@ -74,6 +71,7 @@ class Dispatch:
         self._rate = rate
         self._language = language
         self._max_logins_waiting = max_logins_waiting
+        self._appointments = Appointments(max_logins_waiting, timeout)
         self._order = Order(
             self._start,
             self._too_late,
@@ -155,7 +153,7 @@ class Dispatch:
             raise errors.ShuttingDown(retry_after_ms=RETRY_AFTER_MS)
         if command.role is None:
             if self._order.logins_waiting >= self._max_logins_waiting:
-                raise _too_many(random.uniform(*LOGIN_RETRY))
+                raise _too_many(self._appointment(connection))
         else:
             principal = connection.principal
             stranger = principal is not None and command.role is not principal.person.role
@@ -167,6 +165,16 @@ class Dispatch:
         if wait:
             raise _too_many(wait)
         return command
+
+    def _appointment(self, connection: ConnectionState) -> float:
+        """Seconds until a login that finds the line full is to come back; who asks again before is told the same time.
+
+        The time for the login begins anew then.
+        """
+        now = self._clock.seconds()
+        if connection.login_from <= now:
+            connection.login_from = now + self._appointments.give(now)
+        return connection.login_from - now
 
     def _refuse(
         self,
@@ -225,6 +233,8 @@ class Dispatch:
     def _ended(self, work: Work, result: Answer | Failure) -> None:
         connection = work.connection
         in_time = self._order.ended(work)
+        if work.command.role is None:
+            self._appointments.ended(self._clock.seconds(), self._order.logins_waiting)
         try:
             if isinstance(result, Failure):
                 self._failed(result, work, in_time)

@@ -77,7 +77,7 @@ def attend(link: Beating, now: float, config: Config) -> float:
         return now + CLOSE_TIMEOUT
     next_due = now + BEAT if link.behind else inf
     if connection.phase is Phase.NEW:
-        login_by = connection.opened_at + config.login_timeout
+        login_by = connection.login_from + config.login_timeout
         if now >= login_by:
             link.close(CLOSE_NOT_LOGGED_IN, "not logged in in time")
             return now + CLOSE_TIMEOUT
@@ -191,6 +191,7 @@ class Heartbeat:
             link.closing_at = None if link.closing_at is None else now
             if link.connection is not None:
                 link.connection.opened_at = link.connection.last_heard = now
+                link.connection.login_from = max(link.connection.login_from, now)
 
     def _run(self, job: _Job, now: float) -> None:
         job.due = now + job.seconds

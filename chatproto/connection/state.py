@@ -80,6 +80,8 @@ class ConnectionState:
     :ivar ix: its id, an opaque string, unique among all nodes.
     :ivar address: the peer's address as text, for limits and logs.
     :ivar opened_at: seconds of the monotonic clock; so is *last_heard*, of the last frame or pong.
+    :ivar login_from: seconds of that clock at which the time for the login begins: the opening, or when a login that
+        found the line full is to come back.
     :ivar principal: who logged in, or None.
     :ivar claims: of the newest token; None for anonymous guests.
     :ivar who: for the log, also after a log-out.
@@ -105,6 +107,7 @@ class ConnectionState:
         "who",
         "v",
         "opened_at",
+        "login_from",
         "last_heard",
         "out",
         "waiting",
@@ -132,6 +135,7 @@ class ConnectionState:
         self.who = "nobody"
         self.v = 1
         self.opened_at = now
+        self.login_from = now
         self.last_heard = now
         # Short: a few places each, and most of the time none.
         self.out: list[Slot] = []

@@ -971,13 +971,36 @@ class LineTests(DispatchCase):
         [late] = self.come(6)
         refusal = late.one()
         self.assertEqual(refusal["code"], -9997)
-        self.assertTrue(1000 <= refusal["data"]["retry_after_ms"] <= 3001)
+        wait = refusal["data"]["retry_after_ms"]
+        self.assertEqual(wait, 2501)
+        self.clock.advance(wait / 1000)
         self.runs[0].answer()
         late.ask(GUEST_LOGIN, call_type=1, gid=6, n=6, slow=1)
         for run in self.runs:
             if not run.end.called:
                 run.answer()
         self.assertEqual(late.codes(), [200])
+
+    def test_turns(self) -> None:
+        """Those who find no room are told different times; who asks again before has the same one still."""
+        self.come(1, 2, 3, 4, 5)
+        first, second = self.come(6, 7)
+        times = [client.one()["data"]["retry_after_ms"] for client in (first, second)]
+        self.assertLess(times[0], times[1])
+        self.clock.advance(1)
+        for _ in range(9):
+            first.ask(GUEST_LOGIN, call_type=1, gid=6, n=6, slow=1)
+        again = {refusal["data"]["retry_after_ms"] for refusal in first.frames()}
+        self.assertEqual(again, {times[0] - 1000})
+        [third] = self.come(8)
+        self.assertEqual(third.one()["data"]["retry_after_ms"] + 1000 - times[1], times[1] - times[0])
+
+    def test_time_for_the_login(self) -> None:
+        """Who is told to come later is not late by waiting so long."""
+        self.come(1, 2, 3, 4, 5)
+        [late] = self.come(6)
+        self.assertEqual(late.state.login_from, late.one()["data"]["retry_after_ms"] // 100 / 10)
+        self.assertEqual(late.state.opened_at, 0)
 
     def test_failed_login(self) -> None:
         """A login that fails makes room, too."""

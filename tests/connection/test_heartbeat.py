@@ -62,6 +62,19 @@ class SilenceTests(_Beating):
         self.wait(2)
         self.assertClosed(client, 4004)
 
+    def test_told_to_log_in_later(self) -> None:
+        """Who found too many logins in line and waits as told is not closed for that; the 10 s begin at that time."""
+        client = Client(self.factory, self.clock).shake_hands()
+        client.received()
+        self.wait(5)
+        self.recorder.connections[-1].login_from = self.clock.seconds() + 30
+        for _ in range(4):
+            self.wait(9)
+            self.assertNotIn(CLOSE, [opcode for opcode, _ in client.frames()])
+            client.send(client_frame(PONG))
+        self.wait(5)
+        self.assertClosed(client, 4004)
+
     def test_ping(self) -> None:
         """After 20 s without a frame comes a ping; a client that answers stays, and hears no more than one in 20 s."""
         client = self.log_in()
