@@ -35,7 +35,8 @@ class RequestHead:
         for line in raw.decode("latin-1").split("\r\n")[1:]:
             name, colon, value = line.partition(":")
             if colon:
-                fields.setdefault(name.strip().lower(), []).append(value.strip())
+                # Not what else Python calls a space: nobody in front of us does (RFC 9110, 5.6.3).
+                fields.setdefault(name.lower(), []).append(value.strip(" \t"))
         return cls(fields)
 
     @property

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from chatproto.config import Config
 
 _HEADER_END = b"\r\n\r\n"
-# Whoever reads such a line otherwise sees other fields, and another end of the request (RFC 9112, 5.2).
-_FOLD = re.compile(rb"\r\n[ \t]")
+# A line of another shape (folded, a name with something around it, a bare CR or LF) somebody in front of us may read
+# otherwise, and see other fields and another end of the request (RFC 9112, 2.2, 5.1, 5.2; RFC 9110, 5.5).
+_HEADER = re.compile(rb"[^\r\n\0]*(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*\r\n\r\n")
 
 
 class House(Protocol):
@@ -114,8 +115,8 @@ class Door:
             self._open(RequestHead.parse(request[:end]), request)
 
     def _open(self, head: RequestHead, request: bytes) -> None:
-        if _FOLD.search(request):
-            self._house.failHandshake("a folded header", HTTPStatus.BAD_REQUEST)
+        if not _HEADER.fullmatch(request) or len(head.fields.get("host", ())) > 1:
+            self._house.failHandshake("no header that all read alike", HTTPStatus.BAD_REQUEST)
             return
         if self._site is None or head.upgrades:
             rest, self._data = self._data, b""

@@ -22,6 +22,7 @@ from tests.connection.memory import (
     request,
     turn,
 )
+from tests.connection.test_intake import Shelf
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: chat.example\r\n\r\n"
 
@@ -255,7 +256,7 @@ class BodyTests(DoorCase):
         observer: Any = events.append
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        for length in ("-5", "+5", "", "5, 5", "0x10", "1_0", "\xb2", "9" * 19, "9" * 4500):
+        for length in ("-5", "+5", "", "5, 5", "0x10", "1_0", "\xb2", "\xa05", "9" * 19, "9" * 4500):
             client = self.connect()
             client.send(post(f"Content-Length: {length}").decode().encode("latin-1"))
             self.assertRefused(client, 400)
@@ -266,6 +267,25 @@ class BodyTests(DoorCase):
         """A folded field is refused: who reads it otherwise would see the request end elsewhere."""
         self.assertRefused(self.ask(post("X: a", " Content-Length: 5") + b"hello"), 400)
         self.assertRefused(self.ask(request(X="a\r\n\tb")), 400)
+
+    def test_read_otherwise(self) -> None:
+        """So is a field that a proxy in front reads as another, or not at all, in any kind of request."""
+        self.factory.taker = Shelf()
+        for field in (
+            *("\xa0Content-Length: 5", "Content-Length : 5", "Content-Length\x0b: 5", "\x1fContent-Length: 5"),
+            *(
+                "X: a\nContent-Length: 5",
+                "X: a\rContent-Length: 5",
+                "X: a\0b",
+                "Content-Length",
+                ": 5",
+                "Host: evil.example",
+            ),
+        ):
+            for head in (post(field), post(field, path="/files"), request(X=f"a\r\n{field}")):
+                client = self.connect()
+                client.send(head.decode().encode("latin-1") + b"hello")
+                self.assertRefused(client, 400)
 
     def test_form(self) -> None:
         """What looks like a form is a body like others."""
