@@ -80,8 +80,8 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
         <p class="quiet">${t(entry.online ? 'onLine' : 'offLine')}</p>
       </div>
       ${mineNow && html`
-        <button type="button" class="button small" onClick=${() => setDialog('transfer')}><${Icon} name="people" /><span>${t('transfer')}</span></button>
-        <button type="button" class="button small" onClick=${() => setDialog('end')}><${Icon} name="check" /><span>${t('end')}</span></button>`}
+        <button type="button" class="button small" aria-label=${t('transfer')} onClick=${() => setDialog('transfer')}><${Icon} name="people" /><span>${t('transfer')}</span></button>
+        <button type="button" class="button small" aria-label=${t('end')} onClick=${() => setDialog('end')}><${Icon} name="check" /><span>${t('end')}</span></button>`}
       <button type="button" class="tool info" aria-label=${t('details')} title=${t('details')} onClick=${onDetails}><${Icon} name="info" /></button>
     </header>
     <${Log} i18n=${i18n} messages=${shown} pending=${pending} mine=${mine} readSeq=${entry.guest_read_seq}
