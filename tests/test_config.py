@@ -86,7 +86,11 @@ class Defaults(SynchronousTestCase):
             except ValueError:
                 self.assertIn(getattr(Config(), row.field), ((), None), row.name)
                 continue
-            if row.name in ("data", "files") or (row.repeats and not getattr(Config(), row.field)) or row.kind.metavar == "TEXT":
+            if (
+                row.name in ("data", "files")
+                or (row.repeats and not getattr(Config(), row.field))
+                or row.kind.metavar == "TEXT"
+            ):
                 continue
             self.assertEqual((value,) if row.repeats else value, getattr(Config(), row.field), row.name)
 
