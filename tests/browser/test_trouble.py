@@ -24,8 +24,12 @@ def from_admin(guest: Guest) -> list[Any]:
 class Wire:
     """The connection of a page, which can be cut, or swallow what is sent over it.
 
-    :ivar sent: how many frames the page has sent, of all connections.
+    :ivar sent: how many messages the page has sent, of all connections.
+    :ivar loses: frames with this text do not arrive at the page.
     """
+
+    loses = ""
+    lost = 0
 
     def __init__(self, page: Page) -> None:
         self.swallows = False
@@ -53,9 +57,12 @@ class Wire:
             server.send(message)
 
         def down(message: str | bytes) -> None:
-            if not (self.swallows and number == self.dead):
+            if self.loses and self.loses in str(message):
+                self.lost += 1
+            elif not (self.swallows and number == self.dead):
                 route.send(message)
 
+        self.route = route
         route.on_message(up)
         server.on_message(down)
 
@@ -100,6 +107,31 @@ class LinkTests(BrowserTestCase):
         expect(desk.get_by_text("Sending…")).to_have_count(0)
         self.assertEqual(from_admin(gina), ["Can you hear me?"])
         self.assertEqual(wire.opened, 2)
+
+    def test_lost_pushes(self) -> None:
+        """What a push did not bring is fetched: by the gap that it leaves, or when the server says that it is lost."""
+        page = self.person()
+        wire = Wire(page)
+        desk = self.console(self.add_admin("Alice"), page)
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        log = desk.get_by_role("log")
+        expect(log.get_by_text("Hello")).to_be_visible()
+        wire.loses = '"api_key":32399'
+        gina.say("This push is lost")
+        # Playwright carries frames only while it is asked something.
+        wait_until(lambda: [desk.title(), wire.lost][1] == 1, "the loss")
+        wire.loses = ""
+        gina.say("and this one is not")
+        expect(log.locator(".bubble")).to_have_text(["Hello", "This push is lost", "and this one is not"])
+        wire.loses = '"api_key":32399'
+        gina.say("Lost, too")
+        wait_until(lambda: [desk.title(), wire.lost][1] == 2, "the loss")
+        expect(log.get_by_text("Lost, too")).to_have_count(0)
+        wire.route.send(json.dumps({"api_key": 39099, "data": {}, "code": 39099, "message": "", "status": "Success"}))
+        expect(log.get_by_text("Lost, too")).to_be_visible()
+        expect(desk.get_by_role("button", name="Gina")).to_contain_text("Lost, too")
 
 
 class RestartTests(BrowserTestCase):
