@@ -168,7 +168,10 @@ class ConnectionState:
             send(payload, slot.push)
             return
         while out and (ready := out[0].payload) is not None:
-            send(ready, out.pop(0).push)
+            first = out.pop(0)
+            # A command is remembered until its time is over (Order), its reply must not be.
+            first.payload = None
+            send(ready, first.push)
 
     @property
     def unsent(self) -> bool:

@@ -51,6 +51,15 @@ class Order(SynchronousTestCase):
         self.assertEqual(link.frames, [(b"1", False), (b"2", False), (b"3", False)])
         self.assertFalse(connection.out)
 
+    def test_a_reply_is_kept_once(self) -> None:
+        """What has been sent is not kept with its command: a large reply would stay in memory for seconds."""
+        connection, _ = connect()
+        first, second = connection.owe(), connection.owe()
+        connection.answer(second, b"2")
+        self.assertEqual(second.payload, b"2")
+        connection.answer(first, b"1")
+        self.assertEqual((first.payload, second.payload), (None, None))
+
     def test_unsent(self) -> None:
         """Something waits while the peer has not taken all, or a reply is ready behind one that is not."""
         connection, link = connect()
