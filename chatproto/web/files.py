@@ -15,7 +15,7 @@ from urllib.parse import quote
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
-from twisted.web.http import CACHED
+from twisted.web.http import NOT_MODIFIED
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
@@ -27,6 +27,7 @@ from chatproto.files.store import FileStore
 from chatproto.services.uploads import Uploads
 from chatproto.web.headers import file_fields
 from chatproto.web.plain import say
+from chatproto.web.wishes import has
 
 log = Logger()
 
@@ -118,11 +119,14 @@ class Files(Resource):
             return
         request.security = file_fields()  # type: ignore[attr-defined]
         request.setHeader(b"Accept-Ranges", b"bytes")
-        if request.setETag(etag) is CACHED:
+        request.setHeader(b"ETag", etag)
+        if has(request, wanted.key):
+            request.setResponseCode(NOT_MODIFIED)
             request.finish()
             return
         if start >= end:
             request.setHeader(b"Content-Range", b"bytes */%d" % wanted.size)
+            request.setHeader(b"Cache-Control", b"no-store")
             request.setResponseCode(416)
             request.setHeader(b"Content-Length", b"0")
             request.finish()
@@ -226,5 +230,5 @@ def disposition(media_type: str, title: str | None) -> bytes:
     if title is None:
         return how.encode()
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
-    plain = re.sub(r'["\\%]', "_", plain).strip() or "file"
+    plain = re.sub(r'["\\%/:]', "_", plain).strip() or "file"
     return f"{how}; filename=\"{plain}\"; filename*=UTF-8''{quote(title, safe=_PLAIN)}".encode()

@@ -13,6 +13,7 @@ from chatproto.web import headers
 from chatproto.web.assets import LOADER, Asset, Assets
 from chatproto.web.headers import Fields
 from chatproto.web.plain import Plain, say
+from chatproto.web.wishes import has, takes_gzip
 
 _VERSION = re.compile(rb"[0-9a-f]{12}")
 
@@ -29,14 +30,15 @@ class Served(Plain):
         if request.method not in (b"GET", b"HEAD"):
             return super().render(request)
         asset = self._asset
-        packed = asset.packed if _takes_gzip(request) else None
+        packed = asset.packed if takes_gzip(request) else None
         tag = f'"{asset.tag}{"-gzip" if packed is not None else ""}"'
         # What of our own fields a page does not name it does not want (X-Frame-Options of a page that is framed).
         request.security = self._fields  # type: ignore[attr-defined]
         request.setHeader(b"ETag", tag)
         if asset.packed is not None:
             request.setHeader(b"Vary", b"Accept-Encoding")
-        if _has(request, asset.tag):
+        # Either copy is the same content.
+        if has(request, asset.tag, f"{asset.tag}-gzip"):
             request.setResponseCode(304)
             return b""
         body = asset.body if packed is None else packed
@@ -151,22 +153,3 @@ def _with_slash(request: Request) -> bool:
     request.setHeader(b"Location", (request.prepath or [b""])[-1] + b"/")
     request.setHeader(b"Content-Length", b"0")
     return True
-
-
-def _takes_gzip(request: Request) -> bool:
-    """Accept-Encoding (RFC 9110, 12.5.3), of which we serve one."""
-    for value in request.requestHeaders.getRawHeaders("accept-encoding") or ():
-        for member in value.split(","):
-            coding, _, weight = member.partition(";")
-            if coding.strip().lower() in ("gzip", "*"):
-                return weight.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
-
-
-def _has(request: Request, tag: str) -> bool:
-    """If-None-Match (RFC 9110, 13.1.2): either copy is the same content."""
-    for value in request.requestHeaders.getRawHeaders("if-none-match") or ():
-        for member in value.split(","):
-            if member.strip().removeprefix("W/") in (f'"{tag}"', f'"{tag}-gzip"', "*"):
-                return True
-    return False

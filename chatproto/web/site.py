@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.web.http import HTTPChannel
+from twisted.web.http import NOT_MODIFIED, HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -30,6 +30,9 @@ class ChatRequest(Request):
     def write(self, data: bytes) -> None:
         if not self.startedWriting:
             self.setHeader(b"Server", SERVER)
+            if self.code == NOT_MODIFIED:
+                # Twisted's 0 would be said of the copy that the peer has (RFC 9110, 8.6).
+                self.responseHeaders.removeHeader(b"Content-Length")
             for name, value in self.security:
                 if not self.responseHeaders.hasHeader(name):
                     self.setHeader(name, value)

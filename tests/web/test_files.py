@@ -50,6 +50,7 @@ class DispositionTests(SynchronousTestCase):
             ("café.pdf", b"attachment; filename=\"cafe.pdf\"; filename*=UTF-8''caf%C3%A9.pdf"),
             ("中文", b"attachment; filename=\"file\"; filename*=UTF-8''%E4%B8%AD%E6%96%87"),
             ('a"b\\c%41', b"attachment; filename=\"a_b_c_41\"; filename*=UTF-8''a%22b%5Cc%2541"),
+            ("\uff0e\uff0e\uff0fa", b"attachment; filename=\".._a\"; filename*=UTF-8''%EF%BC%8E%EF%BC%8E%EF%BC%8Fa"),
             ("a;b='c", b"attachment; filename=\"a;b='c\"; filename*=UTF-8''a%3Bb%3D%27c"),
         ):
             self.assertEqual(disposition("application/pdf", title), field)

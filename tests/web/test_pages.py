@@ -126,7 +126,10 @@ class ServingTests(Tree):
         self.assertEqual(gzip.decompress(packed.body), plain.body)
         self.assertLess(len(packed.body), len(plain.body))
         self.assertNotEqual(packed.fields["etag"], plain.fields["etag"])
-        for refused in ("identity", "gzip;q=0", "gzip; q=0.0", ""):
+        for taken in ("*", "*;q=0, GZIP;q=0.1", "gzip ;q=1.000"):
+            answer = self.get("/static/VERSION/shared/a.js", Accept_Encoding=taken)
+            self.assertEqual(answer.body, packed.body, taken)
+        for refused in ("identity", "gzip;q=0", "gzip; q=0.0", "", "*, gzip;q=0", "gzip;\tQ=0.000"):
             answer = self.get("/static/VERSION/shared/a.js", Accept_Encoding=refused)
             self.assertNotIn("content-encoding", answer.fields, refused)
             self.assertEqual(answer.fields["vary"], "Accept-Encoding")
@@ -137,6 +140,7 @@ class ServingTests(Tree):
         for known in (tag, f'"x", W/{tag}', "*"):
             again = self.get("/console/", If_None_Match=known)
             self.assertEqual((again.status, again.body), (304, b""), known)
+            self.assertNotIn("content-length", again.fields)
             self.assertEqual(again.fields["etag"].strip('"')[:20], tag.strip('"')[:20])
         self.write("shared/a.js", "export const a = 2;")
         self.assertEqual(self.get("/console/", If_None_Match=tag).status, 200)
