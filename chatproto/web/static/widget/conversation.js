@@ -78,9 +78,10 @@ export class Conversation {
       const read = this.opened.value && this.#visible.value && this.link.value === 'ready' && this.unread.value;
       if (read) this.#read();
     });
-    // Revoked: the token was over, and the shop may have another by now. Once a minute, as it may mean what it says.
+    // Revoked: the customer's token was over, and the shop may have another by now. Once a minute, as it may mean what it
+    // says; of an anonymous guest it always does.
     effect(() => {
-      if (this.connection.value.closedBy !== 'revoked' || this.link.value !== 'closed') return;
+      if (this.link.value !== 'closed' || this.connection.value.closedBy !== 'revoked' || !this.#credentials.token) return;
       if (performance.now() - this.#renewed < RENEW_AGAIN) return;
       this.#renewed = performance.now();
       setTimeout(() => this.tryAgain(), RENEW_AFTER);

@@ -106,7 +106,8 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
     });
   };
   const peers = window.BroadcastChannel && new BroadcastChannel(key);
-  if (peers) peers.onmessage = ({ data }) => user || commands.setUser(data); // signed in, in another tab
+  // Signed in, in another tab, or out.
+  if (peers) peers.onmessage = ({ data }) => (data ? user || commands.setUser(data) : forget());
 
   // The frame.
   const where = () => ({
@@ -220,6 +221,21 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
     post('opened', true, !!focus);
     emit('open');
   };
+  const forget = () => {
+    commands.close();
+    post('reset');
+    user = context = undefined;
+    waiting = [];
+    [key, outbox].forEach((name) => keep(name, null));
+    const old = frame;
+    if (up) { // it logs out, and goes
+      setTimeout(() => old.remove(), 2000);
+      frame = undefined;
+    }
+    unload();
+    news.event('unread', 0);
+    emit('reset');
+  };
   const commands = {
     open: () => open(true),
     close() {
@@ -252,19 +268,8 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
       post('locale', locale);
     },
     reset() {
-      commands.close();
-      post('reset');
-      user = context = undefined;
-      waiting = [];
-      [key, outbox].forEach((name) => keep(name, null));
-      const old = frame;
-      if (up) { // it logs out, and goes
-        setTimeout(() => old.remove(), 2000);
-        frame = undefined;
-      }
-      unload();
-      news.event('unread', unread = 0);
-      emit('reset');
+      peers?.postMessage('');
+      forget();
     },
     destroy() {
       life.abort();
@@ -309,7 +314,7 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
       const { token } = keep(key);
       if (event.key && event.key !== key || !used || user || token === used) return;
       if (token) post('relogin');
-      else commands.reset(); // forgotten in another tab
+      else forget(); // in another tab
     });
     hear(window, 'online', () => {
       if (up || !frame) return;
@@ -323,7 +328,11 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
     sdk.push(...(early || []));
     if (life.signal.aborted) return;
     if (dataset.open === 'true' || (keep(key, undefined, 'sessionStorage') === 1 && !phone.matches)) open();
-    else if (keep(key).seen || dataset.connect === 'always') setTimeout(() => life.signal.aborted || load(), 500);
+    else {
+      setTimeout(() => {
+        if (!life.signal.aborted && (keep(key).seen || dataset.connect === 'always')) load();
+      }, 500);
+    }
   };
   if (document.body) start();
   else hear(document, 'DOMContentLoaded', start);
