@@ -54,6 +54,8 @@ def look(source: str, target: str, edge: int) -> dict[str, object]:
 def main() -> int:
     source, target = sys.argv[1:3]
     edge, memory, seconds = map(int, sys.argv[3:])
+    # Conversations go first, however many images there are that take all their time.
+    os.nice(10)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -81,6 +81,20 @@ class StagingTests(SynchronousTestCase):
         self.assertEqual((refused.error, refused.details), ("no_room", {}))
         self.assertEqual(self.left(), [])
 
+    def test_room_for_all(self) -> None:
+        """Nor is it by many files that arrive at once, of which each alone would have room."""
+        free = shutil.disk_usage(self.staging.directory).free
+        roomy = Staging(self.staging.directory, free // 2)
+        first = roomy.open(free // 3)
+        first.write(b"x")
+        self.assertEqual(self.assertRaises(UploadRefused, roomy.open, free // 3).error, "no_room")
+        first.discard()
+        first.discard()
+        again = roomy.open(free // 3)
+        self.assertRaises(UploadRefused, roomy.open, free // 3)
+        again.discard()
+        self.assertEqual(self.left(), [])
+
     def test_full(self) -> None:
         """A disk that takes no more is a refusal that says so, and what there was of the file goes.
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -27,12 +29,14 @@ class ThumbnailTests(SynchronousTestCase):
         folder.mkdir()
         self.source, self.target = folder / "image", folder / "thumbnail"
 
+    @property
+    def command(self) -> list[str]:
+        program = (sys.executable, "-I", thumbnail.__file__, self.source, self.target)
+        return [*map(str, program), str(EDGE), str(MEMORY), str(SECONDS)]
+
     def look(self, content: bytes) -> dict[str, Any] | None:
         self.source.write_bytes(content)
-        program = (sys.executable, "-I", thumbnail.__file__, self.source, self.target)
-        done = subprocess.run(
-            [*map(str, program), str(EDGE), str(MEMORY), str(SECONDS)], capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run(self.command, capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0 if done.stdout else 1, done.stderr)
         return json.loads(done.stdout) if done.stdout else None
 
@@ -144,6 +148,19 @@ class ThumbnailTests(SynchronousTestCase):
         found = self.look(samples.blank((8000, 6250), "RGBA"))
         self.assertEqual(found, {"width": 8000, "height": 6250, "thumbnail": "image/webp"})
         self.assertIsNone(self.look(samples.blank((8000, 6251), "1")))
+
+    def test_gives_way(self) -> None:
+        """Conversations go on at their pace while images are looked at, however many want all the time there is."""
+        os.mkfifo(self.source)
+        with subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as looking:
+            opened, nice = None, 0
+            while opened is None and looking.poll() is None:
+                with contextlib.suppress(OSError):  # until somebody reads it
+                    opened = os.open(self.source, os.O_WRONLY | os.O_NONBLOCK)
+                    nice = os.getpriority(os.PRIO_PROCESS, looking.pid)
+            assert opened is not None
+            os.close(opened)
+        self.assertEqual(nice, min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19))
 
     def test_no_image(self) -> None:
         """What only begins like an image is none."""
