@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import wait_until
+from tests.integration.daemon import token
 
 COMPOSER = "Message"
 
@@ -364,6 +365,18 @@ class SigningInTests(BrowserTestCase):
         self.assertNotIn("token", desk.url)
         self.assertNotIn("token", desk.evaluate("location.href + history.state"))
         self.assertEqual(desk.evaluate("history.length"), 2)  # about:blank, and the console
+
+    def test_bad_address(self) -> None:
+        """A link with a token that is none signs nobody out: not in the tab in which it is opened, not in others."""
+        desk = self.console(self.add_admin("Alice"))
+        other = self.page(desk.context)
+        for bad in ("x", token(admin_id=self.add_admin("Bob"))[:-4] + "AAAA"):
+            other.goto("about:blank")
+            other.goto(f"{self.origin}/console/#token={bad}")
+            for page in (other, desk):
+                expect(page.locator(".me-name", has_text="Alice")).to_be_visible()
+        desk.reload()
+        expect(desk.locator(".me-name", has_text="Alice")).to_be_visible()
 
     def test_banned(self) -> None:
         """Whose account is closed is told so, and sees no chat any more."""

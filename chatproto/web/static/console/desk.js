@@ -21,7 +21,7 @@ export class Desk {
    * @param {string} token
    * @param {object} on
    * @param {(by: 'refused'|'revoked'|'left', code?: number) => void} on.closed
-   * @param {(token: string) => void} on.token a new one
+   * @param {(token: string) => void} on.token one that the server has taken, or a new one
    * @param {(what: 'message'|'guest'|'queue', entry: object, message?: object) => void} on.news
    */
   constructor(token, on) {
@@ -88,6 +88,7 @@ export class Desk {
   // What comes in.
 
   #loggedIn(data) {
+    if (!this.loaded.peek()) this.on.token(this.token);
     this.#list(data);
     this.loaded.value = true;
     this.outbox.flush();

@@ -6,7 +6,7 @@ import { Desk } from './desk.js';
 import { News } from './news.js';
 import { Login } from './login.js';
 import { Room } from './room.js';
-import { keepToken, tokenAtStart, whenSignedOut } from './session.js';
+import { forgetToken, keepToken, keptToken, tokenAtStart, whenSignedOut } from './session.js';
 import './icons.js';
 import { CATALOGUES } from './words.js';
 
@@ -25,10 +25,11 @@ function App({ token: first }) {
       token: keepToken,
       news: (what, entry, message) => news.tell(what, entry, message),
       closed: (by, code) => {
-        keepToken(null);
+        if (by === 'left') keepToken(null);
+        else forgetToken(made.token);
         setTrouble(by === 'left' ? '' : (SIGNED_OUT[code] ?? by));
         setDesk(null);
-        setToken(null);
+        setToken(by === 'refused' ? keptToken() : null); // a link with a bad token signs nobody out
       },
     });
     const news = new News(made, i18n);

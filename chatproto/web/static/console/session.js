@@ -5,13 +5,17 @@ import { safeStorage } from '../shared/outbox.js';
 const KEY = 'chatproto.console.token';
 const storage = safeStorage();
 
-/** The token with which the page was opened (`#token=…`, gone from the address at once), or the kept one, or null. */
+/**
+ * The token with which the page was opened (`#token=…`, gone from the address at once), or the kept one, or null.
+ * Anybody may write such a link: what it brings is kept when the server has taken it, and until then changes nothing.
+ */
 export function tokenAtStart() {
   const given = new URLSearchParams(location.hash.slice(1)).get('token');
-  if (given) {
-    history.replaceState(null, '', location.pathname);
-    keepToken(given);
-  }
+  if (given) history.replaceState(null, '', location.pathname);
+  return given && claims(given) ? given : keptToken();
+}
+
+export function keptToken() {
   const token = storage.getItem(KEY);
   return token && claims(token) ? token : null;
 }
@@ -19,6 +23,11 @@ export function tokenAtStart() {
 export function keepToken(token) {
   if (token) storage.setItem(KEY, token);
   else storage.removeItem(KEY);
+}
+
+/** This one is over; another that is kept stays. */
+export function forgetToken(token) {
+  if (storage.getItem(KEY) === token) keepToken(null);
 }
 
 /** Who signs out in one tab signs out in all tabs of this browser. Returns how to stop. */
