@@ -22,6 +22,9 @@ WINDOW = 900.0
 
 LONGEST_NAME, LONGEST_PASSWORD = 200, 1024
 
+MOST_FAMILIAR = 10_000
+"""Pairs of a name and an address from which it has logged in that are remembered, the last ones."""
+
 
 class Attempts:
     """Tries within the last :data:`WINDOW` seconds that did not succeed, by some key.
@@ -59,6 +62,28 @@ class Attempts:
                 del self._seen[key]
 
 
+class Familiar:
+    """From which addresses a name has logged in with the right password.
+
+    There it has tries of its own: guests see the names of agents, and whoever uses up the tries of one from elsewhere
+    must not keep its owner out.
+    """
+
+    def __init__(self, most: int = MOST_FAMILIAR) -> None:
+        self._most = most
+        self._pairs: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def add(self, name: str, address: str) -> None:
+        self._pairs[name, address] = None
+        self._pairs.move_to_end((name, address))
+        if len(self._pairs) > self._most:
+            self._pairs.popitem(last=False)
+
+    def key(self, name: str, address: str) -> str:
+        """What the tries of *name* from *address* are counted by; no name has U+0000."""
+        return f"{name}\0{address}" if (name, address) in self._pairs else name
+
+
 class Login(Plain):
     """JSON ``{"name", "password"}`` → ``{"token", "admin_id"}``.
 
@@ -88,6 +113,7 @@ class Login(Plain):
         self._client = client
         self._names = Attempts(per_name, seconds)
         self._addresses = Attempts(per_address, seconds)
+        self._familiar = Familiar()
 
     def render(self, request: Request) -> Any:
         if request.postpath:
@@ -105,39 +131,41 @@ class Login(Plain):
             return say(request, 400, "a name and a password are wanted")
         name, password = given
         address = Admission.key(self._client(str(getattr(request.client, "host", "")), head))
-        wait = max(self._names.wait(name), self._addresses.wait(address))
+        key = self._familiar.key(name, address)
+        wait = max(self._names.wait(key), self._addresses.wait(address))
         if wait:
             return _later(request, wait)
-        self._names.count(name)
+        self._names.count(key)
         self._addresses.count(address)
         left = request.notifyFinish()
         gone: list[object] = []
         left.addErrback(gone.append)
-        answer = Deferred.fromCoroutine(self._answer(request, name, password, address))
+        answer = Deferred.fromCoroutine(self._answer(request, name, password, address, key))
         answer.addErrback(lambda failure: log.failure("a log-in by password failed", failure))
         answer.addCallback(lambda body: None if gone else _finish(request, body))
         return NOT_DONE_YET
 
-    async def _answer(self, request: Request, name: str, password: str, address: str) -> bytes:
+    async def _answer(self, request: Request, name: str, password: str, address: str, key: str) -> bytes:
         try:
             admin_id = await self._admin(name, password)
         except StorageError:
-            self._forgive(name, address)
+            self._forgive(key, address)
             return say(request, 503, "try again")
         except ChatError:
-            self._forgive(name, address)
+            self._forgive(key, address)
             return _later(request, 2)
         if admin_id is None:
             log.info("a wrong password for an admin's name, from {address}", address=address)
             return say(request, 401, "wrong name or password")
-        self._forgive(name, address)
+        self._forgive(key, address)
+        self._familiar.add(name, address)
         body = json.dumps({"token": self._issue(admin_id), "admin_id": admin_id}).encode()
         request.setHeader(b"Content-Type", b"application/json")
         request.setHeader(b"Content-Length", b"%d" % len(body))
         return body
 
-    def _forgive(self, name: str, address: str) -> None:
-        self._names.forgive(name)
+    def _forgive(self, key: str, address: str) -> None:
+        self._names.forgive(key)
         self._addresses.forgive(address)
 
 

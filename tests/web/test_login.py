@@ -14,7 +14,7 @@ from twisted.web.resource import Resource
 
 from chatproto.connection.admission import RequestHead
 from chatproto.errors import StorageError, TooManyRequests
-from chatproto.web.login import WINDOW, Login
+from chatproto.web.login import WINDOW, Familiar, Login
 from chatproto.web.plain import Plain
 from tests.web.asking import Asked, Response
 
@@ -87,6 +87,17 @@ class LoginTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.post().status, 200)
 
+    def test_locked_out(self) -> None:
+        """Who uses up the tries of an agent's name elsewhere keeps the agent out only where she never logged in."""
+        self.assertEqual(self.post().status, 200)
+        home, self.address = self.address, "198.51.100.9"
+        self.assertEqual([self.wrong() for _ in range(4)], [401, 401, 401, 429])
+        self.assertEqual(self.post().status, 429)
+        self.address = home
+        self.assertEqual(self.post().status, 200)
+        self.assertEqual([self.wrong() for _ in range(4)], [401, 401, 401, 429])
+        self.assertEqual(self.post().status, 429)
+
     def test_per_address(self) -> None:
         """Who tries many names from one address has to wait; others elsewhere do not."""
         self.assertEqual([self.wrong(f"name {number}") for number in range(6)], [401] * 5 + [429])
@@ -106,6 +117,15 @@ class LoginTests(SynchronousTestCase):
         self.assertEqual([one.response.status for one in tries if one.answered], [429] * 7)
         waiting.callback(None)
         self.assertEqual([one.response.status for one in tries].count(401), 3)
+
+    def test_familiar(self) -> None:
+        """However many log in from everywhere, no more than the last of them are remembered."""
+        familiar = Familiar(2)
+        for address in ("a", "b", "a", "c"):
+            familiar.add("Alice", address)
+        self.assertEqual(
+            [familiar.key("Alice", address) for address in ("a", "b", "c")], ["Alice\0a", "Alice", "Alice\0c"]
+        )
 
     def test_origin(self) -> None:
         """Another page cannot log anybody in, not even as somebody else."""
