@@ -12,7 +12,8 @@ export function meet(begin) {
     const start = event.data?.chatproto;
     if (port || event.source !== parent || !start || !event.ports[0]) return;
     port = event.ports[0];
-    const answers = await begin(start);
+    // What JSON has, and nothing else: with `constructor: undefined`, say, an object passes for an element of ours.
+    const answers = await begin(JSON.parse(JSON.stringify(start)));
     port.onmessage = ({ data: [name, ...rest] }) => answers[name]?.(...rest);
     tell('up');
   });
