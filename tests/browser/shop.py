@@ -174,8 +174,10 @@ class WidgetTestCase(BrowserTestCase):
     def chat(self) -> str:
         return f"http://chat.localhost:{self.server.port}"
 
-    def agent(self, name: str = "Alice", capacity: int = 10) -> Agent:
-        agent = Agent(self.server, self.add_admin(name, capacity))
+    def agent(self, name: str = "Alice", capacity: int = 10, avatar: str = "") -> Agent:
+        admin_id = self.add_admin(name, capacity)
+        self.server.daemon.sql("UPDATE admin SET avatar = %s WHERE id = %s", avatar, admin_id)
+        agent = Agent(self.server, admin_id)
         self.addCleanup(agent.close)
         return agent
 

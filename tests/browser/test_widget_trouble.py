@@ -86,6 +86,24 @@ class LinkTests(WidgetTestCase):
         self.assertEqual([one["msg"] for one in alice.thread()], ["Can you hear me?"])
         self.assertEqual(wire.opened, 2)
 
+    def test_no_storage(self) -> None:
+        """Where the browser forbids storage, the conversation lasts as long as the page, also over a lost link."""
+        alice = self.agent()
+        page = self.person()
+        forbidden = "{get() { throw new DOMException('forbidden', 'SecurityError'); }}"
+        for name in ("localStorage", "sessionStorage"):
+            page.add_init_script(f"Object.defineProperty(window, '{name}', {forbidden})")
+        wire = Wire(page)
+        wire.cut_after = {1}
+        shop = self.visit(page).open()
+        shop.write("One")
+        shop.write("Two")
+        expect(shop.log.locator(".bubble")).to_have_count(2)
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0, timeout=30_000)
+        alice.meet()
+        self.assertEqual([one["msg"] for one in alice.thread()], ["One", "Two"])
+        self.assertEqual(wire.opened, 2)
+
     def test_reload(self) -> None:
         """Who goes to another page finds the panel open, with the conversation and what was half written."""
         alice = self.agent()
