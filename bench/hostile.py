@@ -121,11 +121,11 @@ class Hostile:
                         for place, peer in enumerate(hosts(running, people, gids)):
                             readers.add(peer)
                             # One page: what making a large reply takes for a moment is no cost of who does not read.
-                            peer.say(**_page(gids[place], guest=place % 2 == 0))
+                            peer.say(**_page(people, gids[place], guest=place % 2 == 0))
                         windows.calm.append(_look(load, watch, "all read"))
                         readers.close()
                         before = before or watch.rss()
-                        nagging = Nagging(hosts(running, people, gids, ROOM), gids)
+                        nagging = Nagging(hosts(running, people, gids, ROOM), people, gids)
                         windows.attacked.append(_look(load, watch, f"{sizes.deaf} never read, {turn + 1}"))
                         most = max(most, watch.rss())
                         nagging.close()
@@ -254,11 +254,11 @@ class Nagging:
     :ivar asked: how many requests it took.
     """
 
-    def __init__(self, peers: Sequence[Peer], gids: Sequence[int]) -> None:
+    def __init__(self, peers: Sequence[Peer], people: People, gids: Sequence[int]) -> None:
         self.asked = 0
         self._peers = peers
         self._questions = [
-            frame(json.dumps(_page(gid, guest=place % 2 == 0)).encode()) for place, gid in enumerate(gids)
+            frame(json.dumps(_page(people, gid, guest=place % 2 == 0)).encode()) for place, gid in enumerate(gids)
         ]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._nag, name="nagging", daemon=True)
@@ -276,8 +276,12 @@ class Nagging:
             peer.reset()
 
 
-def _page(gid: int, guest: bool) -> dict[str, int]:
-    return {"api_key": 22100, "page_size": PAGE} if guest else {"api_key": 32100, "gid": gid, "page_size": PAGE}
+def _page(people: People, gid: int, guest: bool) -> dict[str, int]:
+    """The newest messages, by seq: such a page ends at 512 KiB."""
+    if guest:
+        return {"api_key": 22100, "page_size": PAGE}
+    group_id = people.group_of(people.admin_of(gid))
+    return {"api_key": 32100, "gid": gid, "group_id": group_id, "page_size": PAGE, "before_seq": PAGE + 1}
 
 
 def _send(peer: socket, data: bytes) -> bool:

@@ -38,10 +38,17 @@ class ReaderTests(DaemonTestCase):
             await all_of(*(gina.request(22300, msg=text, file_type=6) for _ in range(PAGE // 5)))
         pages = (
             {"api_key": 22100, "page_size": PAGE},
-            {"api_key": 32100, "gid": gina.gid, "page_size": PAGE},
+            {
+                "api_key": 32100,
+                "gid": gina.gid,
+                "group_id": self.group_id,
+                "page_size": PAGE,
+                "before_seq": PAGE + 1,
+            },
         )
         # What one large reply takes for a moment, the process keeps for the next.
-        await all_of(gina.request(**pages[0]), alice.request(**pages[1]))
+        for reply in await all_of(gina.request(**pages[0]), alice.request(**pages[1])):
+            self.assertEqual((reply["code"], len(reply["data"]["recs"]) > PAGE // 4), (200, True))
         before = resident(self.daemon.pid)
         guest_login = {
             "api_key": 21000,
