@@ -29,10 +29,11 @@ class PasswordsTests(DatabaseTestCase):
         await self.pool.close()
 
     async def elsewhere(self, matches: Any, password: str, stored: str | None) -> bool:
-        """In the same thread, and noted."""
+        """In the same thread, and noted; where it is held, the answer is yes."""
         self.compared.append(stored)
         if self.hold is not None:
             await self.hold
+            return True
         return bool(matches(password, stored))
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
