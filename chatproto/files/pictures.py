@@ -19,6 +19,8 @@ EDGE = 640
 AT_ONCE = 2
 MEMORY = 1 << 30
 SECONDS = 10
+"""Of a processor; PATIENCE: of the clock, as conversations go first on a machine that is busy."""
+PATIENCE = 60
 
 _PROGRAM = Path(__file__).with_name("thumbnail.py")
 
@@ -67,7 +69,7 @@ class Pictures:
         # -I: nothing of the environment, and nothing from the working directory, is imported.
         command = (sys.executable, "-I", str(_PROGRAM), *arguments)
         looking = self._reactor.spawnProcess(_Looking(ended), sys.executable, command, env={})
-        late = self._reactor.callLater(SECONDS * 2, _kill, looking)
+        late = self._reactor.callLater(PATIENCE, _kill, looking)
         try:
             return await ended
         finally:

@@ -12,6 +12,7 @@ The thumbnail has the pixels and nothing else: no EXIF, and so no place where it
 
 import json
 import os
+import re
 import resource
 import sys
 
@@ -20,8 +21,26 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF")
 MOST_PIXELS = 50_000_000
 """Larger ones are taken for bombs: 50 million pixels are 200 MB when decoded."""
 
+MOST_SCANS = 40
+"""Passes in which a progressive JPEG is refined, usually 10: each goes over all its pixels, and takes 75 bytes."""
+
+# 0xFF in what is compressed is followed by 0, or by the number of a restart (ITU T.81, B.1.1).
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+_SCAN, _END, _START = b"\xda", b"\xd9", b"\xd8"
+
 SMALL = 100_000
 """Bytes up to which an image that is no larger than the edge needs no thumbnail."""
+
+
+def scans(jpeg: bytes) -> int:
+    """How many scans it has up to its end; what stands behind that (a second picture, a video) does not count."""
+    found = at = 0
+    while (marker := _MARKER.search(jpeg, at)) is not None and marker[1] != _END:
+        found += marker[1] == _SCAN
+        at = marker.end()
+        if marker[1] != _START:
+            at += int.from_bytes(jpeg[at : at + 2], "big")
+    return found
 
 
 def look(source: str, target: str, edge: int) -> dict[str, object]:
@@ -31,6 +50,10 @@ def look(source: str, target: str, edge: int) -> dict[str, object]:
     with Image.open(source, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError("too many pixels")
+        if image.format in ("JPEG", "MPO"):
+            with open(source, "rb") as file:
+                if scans(file.read()) > MOST_SCANS:
+                    raise ValueError("too many scans")
         # A JPEG is decoded at a fraction of its size where that suffices.
         turned = image.getexif().get(0x0112, 1) >= 5
         width, height = (image.height, image.width) if turned else image.size
@@ -55,7 +78,7 @@ def main() -> int:
     source, target = sys.argv[1:3]
     edge, memory, seconds = map(int, sys.argv[3:])
     # Conversations go first, however many images there are that take all their time.
-    os.nice(10)
+    os.nice(5)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -106,7 +106,8 @@ class Files(Resource):
     async def _send(self, request: Request, sending: _Sending, wanted: _Wanted) -> None:
         etag = f'"{wanted.key}"'.encode()
         chosen = chosen_range(request.getHeader(b"range"), wanted.size)
-        if request.getHeader(b"if-range") not in (None, etag):
+        # Of a GET alone, and of the copy that the peer has (RFC 9110, 14.2).
+        if request.method != b"GET" or request.getHeader(b"if-range") not in (None, etag):
             chosen = None
         start, end = chosen or (0, wanted.size)
 
