@@ -17,6 +17,7 @@ from chatproto.storage import history
 from chatproto.storage.journal import Draft, Journal
 from chatproto.storage.marks import MARK
 from chatproto.storage.pool import Pool
+from chatproto.storage.prepared import Prepared
 
 PAGE = 20
 """Messages in a page."""
@@ -60,11 +61,22 @@ class Explaining:
         connection.autocommit = True
         self._cursor = connection.cursor()
         self.plans: list[Plan] = []
+        self._calls: dict[Prepared, str] = {}
 
-    async def fetch(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        self.plans.append(self.explain(sql, params))
-        self._cursor.execute(sql, params or None)
+    async def fetch(self, sql: str | Prepared, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        text = sql if isinstance(sql, str) else self._prepared(sql)
+        self.plans.append(self.explain(text, params))
+        self._cursor.execute(text, params or None)
         return cast("list[tuple[Any, ...]]", self._cursor.fetchall()) if self._cursor.description else []
+
+    def _prepared(self, statement: Prepared) -> str:
+        """How to run it by the plan that is made once, whatever the values are."""
+        if statement not in self._calls:
+            name = f"p{len(self._calls)}"
+            self._cursor.execute("SET plan_cache_mode = force_generic_plan")
+            self._cursor.execute(f"PREPARE {name} AS {statement.sql}")
+            self._calls[statement] = f"EXECUTE {name}{statement.values}"
+        return self._calls[statement]
 
     def explain(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> Plan:
         """What a statement would do; nothing of it stays."""

@@ -203,6 +203,25 @@ def new_admin(dsn: str, group_id: int, name: str = "Ann", capacity: int = 10) ->
     return Principal(Person(Role.ADMIN, admin_id, name, ""), group_id, expires_at=2**40)
 
 
+def new_customer(dsn: str, external_id: str, name: str = "", profile: str = "{}") -> Person:
+    """A customer who has been seen before, and is not logged in."""
+    [(gid,)] = execute(
+        dsn,
+        "INSERT INTO guest (external_id, name, profile) VALUES (%s, %s, %s)"
+        " ON CONFLICT (shop_id, external_id) DO UPDATE SET name = excluded.name RETURNING id",
+        *(external_id, name, profile),
+    )
+    return Person(Role.GUEST, gid, name, "")
+
+
+def new_conversation(dsn: str, group_id: int, gid: int) -> int:
+    """The guest's conversation with a group, in which nothing has happened."""
+    [(conversation_id,)] = execute(
+        dsn, "INSERT INTO conversation (group_id, guest_id) VALUES (%s, %s) RETURNING id", *(group_id, gid)
+    )
+    return int(conversation_id)
+
+
 def age(dsn: str, milliseconds: int) -> None:
     """Let time pass: whatever happened so far, happened so much earlier."""
     for table, columns in {

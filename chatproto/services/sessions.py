@@ -14,20 +14,19 @@ from chatproto.domain.events import Event, Expelled
 from chatproto.domain.model import (
     Admin,
     Conversation,
-    Message,
     Person,
     Principal,
     Role,
-    Standing,
     guest_topic,
 )
 from chatproto.domain.tokens import AdminClaims, GuestClaims
-from chatproto.services.adoption import Adoption, standing
+from chatproto.services.adoption import Adoption
 from chatproto.services.assignment import Assignment
 from chatproto.services.presence import Node
 from chatproto.storage import history, people, presence
-from chatproto.storage.people import GuestRecord
-from chatproto.storage.pool import Pool, Transaction
+from chatproto.storage.history import Welcome
+from chatproto.storage.people import GuestRecord, Newcomer
+from chatproto.storage.pool import GIVEN_UP, Pool, Transaction
 from chatproto.storage.presence import Session
 
 log = Logger()
@@ -55,15 +54,6 @@ class GuestLogin:
     principal: Principal
     guest_token: str
     events: Sequence[Event]
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """What a guest sees after logging in."""
-
-    entry: Conversation
-    standing: Standing
-    recs: Sequence[Message]
 
 
 class Sessions:
@@ -151,31 +141,31 @@ class Sessions:
         :param tell: told what was done already when a later step fails.
         :raises ChatError: as listed for 21000; NotPermitted for another identity.
         """
-        group_id = await self._group(claims, group_id)
-        anonymous = await people.guest_by_token(self._pool, guest_token) if guest_token else None
+        wanted = self._wanted(claims, group_id)
         if claims is None:
-            self._same(current, group_id, anonymous)
-            return await self._anonymous_login(anonymous, guest_token, group_id, context, ix)
-        known = None
-        if anonymous is not None or current is not None:
-            known = await people.guest_by_external_id(self._pool, claims.external_id)
-        if anonymous is not None and known is not None and anonymous.person.id == known.person.id:
-            # Another tab has logged in meanwhile: there is nothing to take along any more.
-            anonymous = None
-        self._same(current, group_id, known or anonymous)
+            return await self._anonymous_login(guest_token, wanted, context, ix, current)
         adopted: list[Event] = []
-        if anonymous is not None and not anonymous.banned and not (known is not None and known.banned):
-            adopted = await self._adoption.adopt(anonymous, known, claims.external_id, ix)
-        profile = None if claims.profile is None else orjson.dumps(claims.profile).decode()
-
-        async def work(transaction: Transaction) -> Principal:
-            guest = await people.save_customer(transaction, claims.external_id, claims.name, claims.avatar, profile)
-            # The tabs that an adoption closes still count here: whoever adopts comes in all the same.
-            limit = None if adopted else self._max_connections
-            return await self._come_in(transaction, guest, group_id, context, ix, claims.exp, limit)
-
+        if guest_token or current is not None:
+            wanted = await self._group(wanted)
+            anonymous = await people.guest_by_token(self._pool, guest_token) if guest_token else None
+            known = await people.guest_by_external_id(self._pool, claims.external_id)
+            if anonymous is not None and known is not None and anonymous.person.id == known.person.id:
+                # Another tab has logged in meanwhile: there is nothing to take along any more.
+                anonymous = None
+            self._same(current, wanted, known or anonymous)
+            if anonymous is not None and not anonymous.banned and not (known is not None and known.banned):
+                adopted = await self._adoption.adopt(anonymous, known, claims.external_id, ix)
+        customer = Newcomer(
+            wanted,
+            claims.external_id,
+            name=claims.name,
+            avatar=claims.avatar,
+            profile=None if claims.profile is None else orjson.dumps(claims.profile).decode(),
+            context=context,
+        )
         try:
-            principal = await self._pool.repeated(work)
+            # The tabs that an adoption closes still count here: whoever adopts comes in all the same.
+            principal = await self._come_in(customer, ix, claims.exp, None if adopted else self._max_connections)
         except BaseException:
             tell(adopted)
             raise
@@ -194,8 +184,9 @@ class Sessions:
             raise errors.GuestTokenRevoked()
         if guest.banned:
             raise errors.GuestBanned()
-        open_groups = {id_ for id_, banned in (await people.groups(self._pool)).items() if not banned}
         conversations = await people.conversations_of_guest(self._pool, guest.person.id)
+        groups = await people.groups(self._pool, [id_ for id_, _ in conversations])
+        open_groups = {id_ for id_, banned in groups.items() if not banned}
         bound = claims.group_id if claims is not None else None
         if not any(id_ in open_groups and bound in (None, id_) for id_, _ in conversations):
             raise errors.GuestGroupBanned()
@@ -208,43 +199,39 @@ class Sessions:
             raise errors.NotPermitted()
 
     async def _anonymous_login(
-        self, guest: GuestRecord | None, token: str | None, group_id: int, context: str | None, ix: str
+        self, token: str | None, wanted: int | None, context: str | None, ix: str, current: Principal | None
     ) -> GuestLogin:
-        if token and guest is None:
-            raise errors.GuestTokenRevoked()
-        if guest is None and not self._anonymous_guests:
+        if current is not None:
+            wanted = await self._group(wanted)
+            self._same(current, wanted, await people.guest_by_token(self._pool, token) if token else None)
+        if not token and not self._anonymous_guests:
+            await self._group(wanted)
             raise errors.AnonymousNotAllowed()
-        token = token or secrets.token_urlsafe(32)
+        guest = Newcomer(wanted, token=token or secrets.token_urlsafe(32), anew=not token, context=context)
+        principal = await self._come_in(guest, ix, None, self._max_connections)
+        return GuestLogin(principal, guest.token, [])
 
-        async def work(transaction: Transaction) -> Principal:
-            record = guest or await people.new_anonymous(transaction, token)
-            return await self._come_in(transaction, record, group_id, context, ix, None, self._max_connections)
+    async def _come_in(self, guest: Newcomer, ix: str, expires_at: int | None, limit: int | None) -> Principal:
+        try:
+            came = await people.come_in(self._pool, guest, self._node.id, ix, limit)
+        except errors.StorageError as error:
+            if error.sqlstate not in GIVEN_UP:
+                raise
+            # Nothing is done, for the sake of another one.
+            came = await people.come_in(self._pool, guest, self._node.id, ix, limit)
+        group_id, person, conversation_id = came
+        return Principal(person, group_id, conversation_id, expires_at)
 
-        return GuestLogin(await self._pool.transaction(work), token, [])
-
-    async def _come_in(
-        self,
-        transaction: Transaction,
-        guest: GuestRecord,
-        group_id: int,
-        context: str | None,
-        ix: str,
-        expires_at: int | None,
-        limit: int | None,
-    ) -> Principal:
-        if guest.banned:
-            raise errors.GuestBanned()
-        gid = guest.person.id
-        conversation_id = await people.open_conversation(transaction, group_id, gid, context)
-        await self._begin(transaction, Session(ix, Role.GUEST, gid, group_id), limit)
-        return Principal(guest.person, group_id, conversation_id, expires_at)
-
-    async def _group(self, claims: GuestClaims | None, wanted: int | None) -> int:
-        """The group that is opened: the token's, the one asked for, or the only one there is."""
+    @staticmethod
+    def _wanted(claims: GuestClaims | None, wanted: int | None) -> int | None:
+        """The group of the token or of the request; None for the only one there is."""
         bound = claims.group_id if claims is not None else None
         if bound is not None and wanted is not None and bound != wanted:
             raise errors.GuestGroupBanned()
-        group_id = bound or wanted
+        return bound or wanted
+
+    async def _group(self, group_id: int | None) -> int:
+        """The group that is opened, if it may be."""
         if group_id is None:
             # Whether there is one, and one only.
             groups = await people.groups(self._pool, limit=2)
@@ -259,11 +246,13 @@ class Sessions:
 
     async def welcome(self, guest: Principal) -> Welcome:
         """The rest of the reply to 21000."""
-        entry = await history.of_guest(self._pool, guest.group_id, guest.person.id)
-        if entry is None:
+        found = await history.welcome(self._pool, guest.group_id, guest.person.id, limit=RECENT)
+        if found is None:
             raise errors.LoginAgain()
-        recs = await history.messages(self._pool, entry, newest=True, limit=RECENT)
-        return Welcome(entry, await standing(self._pool, entry), recs)
+        if found.banned:
+            # Between the login and now: who was told to go had not joined yet.
+            raise errors.GuestBanned()
+        return found
 
     # Leaving.
 

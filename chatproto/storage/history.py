@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from chatproto.domain.model import Conversation, Handover, Message, Person, QueuePlace, Role
+import orjson
+
+from chatproto.domain.model import Conversation, Handover, Message, Person, QueuePlace, Role, Standing
 from chatproto.storage.journal import shown_cmid
+from chatproto.storage.prepared import Prepared
 
 
 class Reader(Protocol):
     """A pool, or a transaction of one."""
 
-    async def fetch(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]: ...
+    async def fetch(
+        self, sql: str | Prepared, params: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]: ...
 
 
 OFFLINE_AFTER = 10_000
@@ -23,18 +29,58 @@ _MESSAGE = (
     " a.name, a.avatar"
 )
 
-_ENTRY = f"""
-SELECT c.id, c.rev, c.step_rev, c.group_id, c.guest_id, g.name, g.avatar, g.external_id,
+_COLUMNS = f"""
+       c.id, c.rev, c.step_rev, c.group_id, c.guest_id, g.name, g.avatar, g.external_id,
        EXISTS (SELECT FROM session s WHERE s.person_type = 1 AND s.person_id = c.guest_id AND s.group_id = c.group_id
                AND (s.ended_at IS NULL OR s.ended_at > now_ms() - {OFFLINE_AFTER})),
        c.state, c.admin_id, c.last_admin_id, c.reason, c.last_seq, c.admin_read_seq, c.guest_read_seq, c.admin_unread,
        c.guest_unread, c.queued_at, c.ended_at, coalesce(c.last_message_at, c.created_at), g.profile, c.context,
        {_MESSAGE}
+"""
+_FROM = """
 FROM conversation c JOIN guest g ON g.id = c.guest_id
 LEFT JOIN LATERAL (
     SELECT * FROM message x WHERE x.conversation_id = c.id AND x.recalls IS NULL ORDER BY x.seq DESC LIMIT 1) m ON true
 LEFT JOIN admin a ON m.sender_type = 3 AND a.id = m.sender_id
 """
+
+
+_ENTRY = f"SELECT {_COLUMNS} {_FROM}"
+
+_BY_IDS = Prepared(f"{_ENTRY} WHERE c.id = ANY(%s)")
+_OF_GUEST = Prepared(f"{_ENTRY} WHERE c.group_id = %s AND c.guest_id = %s")
+_MESSAGES = {
+    newest: Prepared(
+        f"""
+        SELECT {_MESSAGE} FROM (
+            SELECT * FROM message WHERE conversation_id = %s AND seq > %s AND seq < %s ORDER BY seq {order} LIMIT %s) m
+        LEFT JOIN admin a ON m.sender_type = 3 AND a.id = m.sender_id ORDER BY m.seq {order}
+        """
+    )
+    for newest, order in ((True, "DESC"), (False, "ASC"))
+}
+_PLACE = """
+    SELECT ARRAY[
+        count(*) FILTER (WHERE (w.queue_rank, w.queued_at, w.id) <= (c.queue_rank, c.queued_at, c.id)),
+        count(*),
+        (SELECT count(*) FROM admin a WHERE a.group_id = c.group_id AND a.status = 'active' AND EXISTS (
+            SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at IS NULL))]
+    FROM conversation w WHERE w.group_id = c.group_id AND w.state = 'queued'
+"""
+_QUEUE_PLACE = Prepared(
+    f"SELECT ({_PLACE}) FROM conversation c WHERE c.group_id = %s AND c.guest_id = %s AND c.state = 'queued'"
+)
+_WELCOME = Prepared(
+    f"""
+    SELECT {_COLUMNS}, g.status = 'banned', s.name, s.avatar, CASE WHEN c.state = 'queued' THEN ({_PLACE}) END,
+           (SELECT json_agg(json_build_array({_MESSAGE}) ORDER BY m.seq)::text
+            FROM (SELECT * FROM message x WHERE x.conversation_id = c.id ORDER BY x.seq DESC LIMIT %(limit)s) m
+            LEFT JOIN admin a ON m.sender_type = 3 AND a.id = m.sender_id)
+    {_FROM}
+    LEFT JOIN admin s ON c.state = 'serving' AND s.id = c.admin_id
+    WHERE c.group_id = %(group)s AND c.guest_id = %(gid)s
+    """
+)
 
 
 def _message(group_id: int, guest: Person, fields: Sequence[Any]) -> Message:
@@ -47,7 +93,7 @@ def _message(group_id: int, guest: Person, fields: Sequence[Any]) -> Message:
 def _conversation(row: Sequence[Any]) -> Conversation:
     id_, rev, step_rev, group_id, gid, name, avatar, external_id, online, *middle = row[:23]
     guest = Person(Role.GUEST, gid, name, avatar)
-    last = _message(group_id, guest, row[23:]) if row[23] is not None else None
+    last = _message(group_id, guest, row[23:34]) if row[23] is not None else None
     entry: tuple[Any, ...] = (id_, rev, step_rev, group_id, guest, external_id, online, *middle, last)
     return Conversation(*entry)
 
@@ -56,14 +102,41 @@ async def by_ids(reader: Reader, ids: Sequence[int]) -> dict[int, Conversation]:
     """The conversations with these ids."""
     if not ids:
         return {}
-    rows = await reader.fetch(f"{_ENTRY} WHERE c.id = ANY(%s)", (list(ids),))
+    rows = await reader.fetch(_BY_IDS, (list(ids),))
     return {row[0]: _conversation(row) for row in rows}
 
 
 async def of_guest(reader: Reader, group_id: int, gid: int) -> Conversation | None:
     """The conversation of a guest with a group."""
-    rows = await reader.fetch(f"{_ENTRY} WHERE c.group_id = %s AND c.guest_id = %s", (group_id, gid))
+    rows = await reader.fetch(_OF_GUEST, (group_id, gid))
     return _conversation(rows[0]) if rows else None
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a guest sees after logging in.
+
+    :ivar banned: the guest, by now.
+    """
+
+    entry: Conversation
+    standing: Standing
+    recs: Sequence[Message]
+    banned: bool
+
+
+async def welcome(reader: Reader, group_id: int, gid: int, *, limit: int) -> Welcome | None:
+    """The conversation of a guest with a group, where the guest stands, and the newest *limit* messages."""
+    rows = await reader.fetch(_WELCOME, {"group": group_id, "gid": gid, "limit": limit})
+    if not rows:
+        return None
+    [row] = rows
+    banned, name, avatar, place, recs = row[34:]
+    entry = _conversation(row)
+    admin = Person(Role.ADMIN, entry.admin_id, name, avatar) if entry.admin_id is not None else None
+    standing = Standing(entry.state, admin, QueuePlace(*place) if place else None)
+    messages = [_message(group_id, entry.guest, fields) for fields in orjson.loads(recs or "[]")]
+    return Welcome(entry, standing, messages, banned)
 
 
 async def conversation_id(reader: Reader, group_id: int, gid: int) -> int | None:
@@ -134,14 +207,7 @@ async def messages(
     :param max_bytes: stop before the bodies grow past this, but never with nothing.
     """
     rows = await reader.fetch(
-        f"""
-        SELECT {_MESSAGE} FROM (
-            SELECT * FROM message WHERE conversation_id = %s AND seq > %s AND seq < %s
-            ORDER BY seq {"DESC" if newest else "ASC"} LIMIT %s) m
-        LEFT JOIN admin a ON m.sender_type = 3 AND a.id = m.sender_id
-        ORDER BY m.seq {"DESC" if newest else "ASC"}
-        """,
-        (conversation.id, after, before if before is not None else 2**62, limit),
+        _MESSAGES[newest], (conversation.id, after, before if before is not None else 2**62, limit)
     )
     kept: list[Message] = []
     size = 0
@@ -196,17 +262,8 @@ async def last_transfer(reader: Reader, conversation_id: int) -> Handover | None
 
 async def queue_place(reader: Reader, group_id: int, gid: int) -> QueuePlace | None:
     """Where a guest stands in the queue; None for who does not wait."""
-    rows = await reader.fetch(
-        """
-        SELECT count(*) FILTER (WHERE (w.queue_rank, w.queued_at, w.id) <= (c.queue_rank, c.queued_at, c.id)), count(*),
-               (SELECT count(*) FROM admin a WHERE a.group_id = c.group_id AND a.status = 'active' AND EXISTS (
-                    SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id AND s.ended_at IS NULL))
-        FROM conversation c JOIN conversation w ON w.group_id = c.group_id AND w.state = 'queued'
-        WHERE c.group_id = %s AND c.guest_id = %s AND c.state = 'queued' GROUP BY c.id
-        """,
-        (group_id, gid),
-    )
-    return QueuePlace(*rows[0]) if rows else None
+    rows = await reader.fetch(_QUEUE_PLACE, (group_id, gid))
+    return QueuePlace(*rows[0][0]) if rows else None
 
 
 async def admins_online(reader: Reader, group_id: int) -> int:

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from txpostgres.txpostgres import Connection
 
 from chatproto.errors import StorageError
+from chatproto.storage.prepared import Prepared
 
 FOREVER = float("inf")
 
@@ -33,6 +34,7 @@ _SENT_AT_ONCE = 4096
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
 """The values of ``%s``, or of ``%(name)s``."""
+Statement = str | Prepared
 
 
 class Clock(Protocol):
@@ -75,6 +77,10 @@ class Link(Connection):
         self._connecting: Deferred[Link] | None = None
         self._applied: bool | None = False
         self._answer: Deferred[Rows] | None = None
+        self._calls: dict[Prepared, str] = {}
+        """How to run what has been prepared here."""
+        self._preparing: Prepared | None = None
+        self._names = 0
         self.open = False
         self.busy = False
         """A statement is under way, whether anybody waits for its answer or not."""
@@ -153,7 +159,14 @@ class Link(Connection):
         return int(self._connection.server_version)
 
     def execute(
-        self, sql: str, params: Params, answer: Deferred[Rows], *, applied: bool | None, deadline: float
+        self,
+        sql: Statement,
+        params: Params,
+        answer: Deferred[Rows],
+        *,
+        applied: bool | None,
+        deadline: float,
+        begin: bool = False,
     ) -> None:
         """Run one statement. The link must be open and not busy.
 
@@ -161,14 +174,18 @@ class Link(Connection):
         :param answer: fires with the rows ([] where the statement returns none), or fails with StorageError.
         :param applied: what StorageError says where the connection ends before the answer.
         :param deadline: kept for the owner, who drops the link when the time has come.
+        :param begin: a transaction begins with it.
         """
+        text = sql if isinstance(sql, str) else self._call(sql)
+        if begin:
+            text = f"BEGIN;{text}"
         self._answer = answer
         self.busy = True
         self._applied = applied
         self.deadline = deadline
         error: Exception | None = None
         try:
-            self._cursor.execute(sql, params or None)
+            self._cursor.execute(text, params or None)
         except Exception as caught:
             error = caught
         if error is not None:
@@ -178,6 +195,17 @@ class Link(Connection):
         elif len(self._cursor.query) > _SENT_AT_ONCE:
             # Not polled here: the answer may be there already, and nobody expects it before this returns.
             self.reactor.addWriter(self)
+
+    def _call(self, statement: Prepared) -> str:
+        """How to run it here, prepared with the first call."""
+        call = self._calls.get(statement)
+        if call is not None:
+            return call
+        # One that fails may be there or not: the next try has another name.
+        self._names += 1
+        call = f"EXECUTE p{self._names}{statement.values}"
+        self._preparing = statement
+        return f"PREPARE p{self._names} AS {statement.sql};{call}"
 
     def drop(self, why: str) -> None:
         """End the connection at once. A statement under way fails; what it did on the server is not known here."""
@@ -237,6 +265,10 @@ class Link(Connection):
 
     def _settle(self, result: Rows | Failure) -> None:
         answer, self._answer = self._answer, None
+        if self._preparing is not None:
+            if not isinstance(result, Failure):
+                self._calls[self._preparing] = f"EXECUTE p{self._names}{self._preparing.values}"
+            self._preparing = None
         self.busy = False
         self.deadline = FOREVER
         if self.open:

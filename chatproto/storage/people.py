@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from chatproto import errors
 from chatproto.domain.model import OFFLINE, ONLINE, SUSPENDED, Admin, Person, Role
 from chatproto.storage.history import Reader
+from chatproto.storage.prepared import Prepared
 
 SHOP = 1
 """The only shop so far."""
@@ -67,11 +69,14 @@ async def admins(reader: Reader, group_id: int, only: Sequence[int] | None = Non
     return found
 
 
+_PERSONS = Prepared("SELECT id, name, avatar FROM admin WHERE id = ANY(%s)")
+
+
 async def persons(reader: Reader, admin_ids: Sequence[int]) -> dict[int, Person]:
     """Admins as guests see them."""
     if not admin_ids:
         return {}
-    rows = await reader.fetch("SELECT id, name, avatar FROM admin WHERE id = ANY(%s)", (list(admin_ids),))
+    rows = await reader.fetch(_PERSONS, (list(admin_ids),))
     return {id_: Person(Role.ADMIN, id_, name, avatar) for id_, name, avatar in rows}
 
 
@@ -119,21 +124,70 @@ async def guest_by_external_id(reader: Reader, external_id: str) -> GuestRecord 
     return _guest(*rows[0]) if rows else None
 
 
-async def save_customer(
-    reader: Reader, external_id: str, name: str | None, avatar: str | None, profile: str | None
-) -> GuestRecord:
-    """The customer with the shop's *external_id*, new or known; what is None stays as it is."""
-    [row] = await reader.fetch(
-        f"""
-        INSERT INTO guest (shop_id, external_id, name, avatar, profile)
-        VALUES (%(shop)s, %(id)s, coalesce(%(name)s, ''), coalesce(%(avatar)s, ''), coalesce(%(profile)s, '{{}}'))
-        ON CONFLICT (shop_id, external_id) DO UPDATE SET name = coalesce(%(name)s, guest.name),
-            avatar = coalesce(%(avatar)s, guest.avatar), profile = coalesce(%(profile)s, guest.profile)
-        RETURNING {_GUEST}
-        """,
-        {"shop": SHOP, "id": external_id, "name": name, "avatar": avatar, "profile": profile},
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A guest who logs in; what is None stays as it is.
+
+    :ivar group_id: which group, or None for the only one.
+    :ivar external_id: of a customer; *token* is not looked at then.
+    :ivar token: the guest_token of an anonymous guest; *anew*: who is made with it.
+    :ivar profile: JSON text, as is *context*.
+    """
+
+    group_id: int | None
+    external_id: str | None = None
+    token: str = ""
+    anew: bool = False
+    name: str | None = None
+    avatar: str | None = None
+    profile: str | None = None
+    context: str | None = None
+
+
+_COME_IN = Prepared(
+    "SELECT * FROM guest_comes_in(%(shop)s, %(home)s, %(external)s, %(token)s, %(anew)s, %(name)s, %(avatar)s,"
+    " %(profile)s, %(context)s, %(ix)s, %(node)s, %(limit)s)"
+)
+_REFUSED: Mapping[str, type[errors.ChatError]] = {
+    "group": errors.GuestGroupBanned,
+    "revoked": errors.GuestTokenRevoked,
+    "banned": errors.GuestBanned,
+}
+
+
+async def come_in(reader: Reader, guest: Newcomer, node_id: int, ix: str, limit: int | None) -> tuple[int, Person, int]:
+    """Find or make the guest and the conversation, and begin the session *ix*, all at once.
+
+    :param limit: sessions that the guest may have; None for any number.
+    :returns: group_id, the guest, conversation_id.
+    :raises ChatError: GuestGroupBanned, GuestTokenRevoked, GuestBanned: nothing is done.
+    :raises TooManyConnections: the guest has *limit* other sessions.
+    :raises StorageError: the node has lost its lease.
+    """
+    [(outcome, group_id, gid, name, avatar, conversation_id)] = await reader.fetch(
+        _COME_IN,
+        {
+            "shop": SHOP,
+            "home": guest.group_id,
+            "external": guest.external_id,
+            "token": token_hash(guest.token) if guest.external_id is None else None,
+            "anew": guest.anew,
+            "name": guest.name,
+            "avatar": guest.avatar,
+            "profile": guest.profile,
+            "context": guest.context,
+            "ix": ix,
+            "node": node_id,
+            "limit": limit,
+        },
     )
-    return _guest(*row)
+    if outcome in _REFUSED:
+        raise _REFUSED[outcome]()
+    if outcome == "full":
+        raise errors.TooManyConnections()
+    if outcome == "dead":
+        raise errors.StorageError("this node was given up and has not come back yet")
+    return group_id, Person(Role.GUEST, gid, name, avatar), conversation_id
 
 
 async def become_customer(reader: Reader, gid: int, external_id: str) -> bool:
@@ -147,27 +201,8 @@ async def become_customer(reader: Reader, gid: int, external_id: str) -> bool:
     return bool(rows)
 
 
-async def new_anonymous(reader: Reader, token: str) -> GuestRecord:
-    [row] = await reader.fetch(f"INSERT INTO guest (shop_id) VALUES (%s) RETURNING {_GUEST}", (SHOP,))
-    guest = _guest(*row)
-    await reader.fetch("INSERT INTO guest_token (hash, guest_id) VALUES (%s, %s)", (token_hash(token), guest.person.id))
-    return guest
-
-
 async def revoke_tokens(reader: Reader, gid: int) -> None:
     await reader.fetch("DELETE FROM guest_token WHERE guest_id = %s", (gid,))
-
-
-async def open_conversation(reader: Reader, group_id: int, gid: int, context: str | None) -> int:
-    """The id of the guest's conversation with the group, made where there is none; None leaves the context."""
-    [row] = await reader.fetch(
-        "INSERT INTO conversation (group_id, guest_id, context)"
-        " VALUES (%(group)s, %(gid)s, coalesce(%(context)s, '{}'))"
-        " ON CONFLICT (group_id, guest_id) DO UPDATE SET context = coalesce(%(context)s, conversation.context)"
-        " RETURNING id",
-        {"group": group_id, "gid": gid, "context": context},
-    )
-    return int(row[0])
 
 
 async def set_context(reader: Reader, conversation_id: int, context: str) -> None:

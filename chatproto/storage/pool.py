@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from chatproto.errors import StorageError
 from chatproto.storage.connect import Settings, first, kept
-from chatproto.storage.link import FOREVER, Clock, Link, Params, Rows
+from chatproto.storage.link import FOREVER, Clock, Link, Params, Rows, Statement
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class _Waiting:
 
     __slots__ = ("answer", "deadline", "params", "sql")
 
-    def __init__(self, answer: Deferred[Any], sql: str | None, params: Params, deadline: float) -> None:
+    def __init__(self, answer: Deferred[Any], sql: Statement | None, params: Params, deadline: float) -> None:
         self.answer = answer
         self.sql = sql
         self.params = params
@@ -117,7 +117,7 @@ class Pool:
         if self._alarm is not None and self._alarm.active():
             self._alarm.cancel()
 
-    async def fetch(self, sql: str, params: Params = ()) -> Rows:
+    async def fetch(self, sql: Statement, params: Params = ()) -> Rows:
         """Run one statement in a transaction of its own.
 
         :param params: the values of ``%s`` or ``%(name)s``; without any, a ``%`` in ``sql`` is itself.
@@ -174,10 +174,12 @@ class Pool:
             transaction.over = True
             self._release(link)
 
-    def run_in(self, link: Link, sql: str, params: Params, *, applied: bool | None) -> Deferred[Rows]:
+    def run_in(
+        self, link: Link, sql: Statement, params: Params, *, applied: bool | None, begin: bool = False
+    ) -> Deferred[Rows]:
         """A statement of a transaction, on the link that it holds."""
         answer: Deferred[Rows] = Deferred()
-        self._run(link, sql, params, answer, applied=applied)
+        self._run(link, sql, params, answer, applied=applied, begin=begin)
         return answer
 
     async def _commit(self, link: Link) -> None:
@@ -191,13 +193,22 @@ class Pool:
         if link.transacting:
             await self.run_in(link, "COMMIT", (), applied=None)
 
-    def _run(self, link: Link, sql: str, params: Params, answer: Deferred[Rows], *, applied: bool | None) -> None:
+    def _run(
+        self,
+        link: Link,
+        sql: Statement,
+        params: Params,
+        answer: Deferred[Rows],
+        *,
+        applied: bool | None,
+        begin: bool = False,
+    ) -> None:
         deadline = self._clock.seconds() + (self._limit if link.limit is None else link.limit)
         if deadline < self._alarm_at:
             self._check_at(deadline)
-        link.execute(sql, params, answer, applied=applied, deadline=deadline)
+        link.execute(sql, params, answer, applied=applied, deadline=deadline, begin=begin)
 
-    def _wait(self, sql: str | None, params: Params) -> Deferred[Any]:
+    def _wait(self, sql: Statement | None, params: Params) -> Deferred[Any]:
         if self._closing:
             raise StorageError("the pool is closed", applied=False)
         if len(self._waiting) >= self._room:
@@ -341,7 +352,7 @@ class Transaction:
         self._link = link
         self.over = False
 
-    async def fetch(self, sql: str, params: Params = ()) -> Rows:
+    async def fetch(self, sql: Statement, params: Params = ()) -> Rows:
         """Run one statement; as :meth:`Pool.fetch`.
 
         :raises StorageError: ``applied`` is always False: without a COMMIT nothing stays.
@@ -353,9 +364,8 @@ class Transaction:
             raise StorageError("the connection was lost in the middle of a transaction", applied=False)
         if link.busy:
             raise RuntimeError("a statement of this transaction is still under way")
-        if not link.transacting:
-            sql = f"BEGIN;{sql}"
-        return await self._pool.run_in(link, sql, params, applied=False)
+        begin = not link.transacting
+        return await self._pool.run_in(link, sql, params, applied=False, begin=begin)
 
     async def lift_limits(self) -> None:
         """For work that may take its time (migrations): from now on neither PostgreSQL nor the pool ends it."""

@@ -28,9 +28,8 @@ from chatproto.embedded import EmbeddedPostgres
 from chatproto.embedded.directory import servers_in
 from chatproto.errors import AdminIdMissing, ConfigurationError
 from chatproto.services.operator import Refused
-from chatproto.storage import people
-from chatproto.storage.pool import Pool
 from tests.database import FAST, DatabaseTestCase, execute, scratch
+from tests.worlds import new_conversation, new_customer
 
 COMMANDS = (
     ["group", "add"],
@@ -188,15 +187,10 @@ class CommandTests(DatabaseTestCase):
         await self.run_("group", "add", "Sales")
         await self.run_("admin", "add", "Wang", "--group", "1")
 
-    async def customer(self) -> int:
-        pool = Pool(self.dsn, clock=reactor, size=1)
-        await pool.start()
-        try:
-            gid = (await people.save_customer(pool, "c-1", "An\x1bn", None, '{"vip": true}')).person.id
-            await people.open_conversation(pool, 1, gid, None)
-            return gid
-        finally:
-            await pool.close()
+    def customer(self) -> int:
+        gid = new_customer(self.dsn, "c-1", "An\x1bn", '{"vip": true}').id
+        new_conversation(self.dsn, 1, gid)
+        return gid
 
     async def test_groups(self) -> None:
         """Making one prints its id alone, the list shows it, a ban shows in both forms."""
@@ -241,7 +235,7 @@ class CommandTests(DatabaseTestCase):
     async def test_guests(self) -> None:
         """A guest can be looked at, whatever the name holds, shut out and let in again."""
         await self.admin()
-        gid = str(await self.customer())
+        gid = str(self.customer())
         shown = await self.run_("guest", "show", gid)
         self.assertEqual(
             ("c-1", {"vip": True}, "new"),

@@ -754,7 +754,7 @@ class AdoptionTests(RoomCase):
         """A login that fails after the anonymous service ended: the desk and the tabs are told all the same."""
         ann = await self.admin()
         await self.guest("c")
-        for module, name in ((history, "messages"), (people, "save_customer")):
+        for module, name in ((history, "welcome"), (people, "come_in")):
             anonymous = await self.guest()
             await anonymous.ok(22300, msg="hello")
             await ann.push(32401, gid=anonymous.gid)

@@ -21,6 +21,7 @@ from chatproto.storage.journal import Draft
 from chatproto.storage.pool import Pool, Transaction
 from chatproto.storage.presence import Session
 from tests.database import DatabaseTestCase
+from tests.worlds import new_conversation, new_customer
 
 T = TypeVar("T")
 
@@ -53,9 +54,8 @@ class ControlTestCase(DatabaseTestCase):
     async def guest(self, external_id: str, *, group: int | None = None) -> Principal:
         """A customer who has started service."""
         group_id = group or self.group
-        person = (await people.save_customer(self.pool, external_id, external_id.title(), None, None)).person
-        conversation_id = await people.open_conversation(self.pool, group_id, person.id, None)
-        guest = Principal(person, group_id, conversation_id)
+        person = new_customer(self.dsn, external_id, external_id.title())
+        guest = Principal(person, group_id, new_conversation(self.dsn, group_id, person.id))
         await self.assignment.start(guest)
         return guest
 
@@ -297,7 +297,7 @@ class GuestTests(ControlTestCase):
 
     async def test_ban_without_conversation(self) -> None:
         """A guest who never opened a conversation can be banned too, and let in again."""
-        gid = (await people.save_customer(self.pool, "ann", None, None, None)).person.id
+        gid = new_customer(self.dsn, "ann").id
         row, events = await self.control.ban_guest(gid)
         self.assertTrue(row.banned)
         self.assertEqual([], events)
@@ -333,7 +333,7 @@ class NoticeTests(ControlTestCase):
         one, two = await self.admin("Wang"), await self.admin("Li")
         other, _ = await self.control.add_group("Support")
         guest = await self.guest("ann")
-        lonely = (await people.save_customer(self.pool, "ben", None, None, None)).person.id
+        lonely = new_customer(self.dsn, "ben").id
         ears = await self.ears()
         here, both = self.group, [one, two]
         await self.control.set_capacity(two, 3)

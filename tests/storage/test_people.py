@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import DeferredList, gatherResults
+
+from chatproto import errors
 from chatproto.domain.model import OFFLINE, ONLINE, SUSPENDED, Person, Role
 from chatproto.errors import StorageError
 from chatproto.storage import history, people
-from tests.worlds import WorldTestCase, age, guest_draft, new_group
+from chatproto.storage.people import GuestRecord, Newcomer
+from tests.worlds import WorldTestCase, age, guest_draft, new_customer, new_group, run
 
 DAY = 86_400_000
 
@@ -80,62 +86,119 @@ class AdminTests(WorldTestCase):
 
 
 class GuestTests(WorldTestCase):
+    async def come(self, *, limit: int | None = None, ix: str = "tab", **guest: Any) -> tuple[int, Person, int]:
+        newcomer = Newcomer(**{"group_id": self.group, **guest})
+        return await people.come_in(self.server.pool, newcomer, self.server.node.id, ix, limit)
+
+    async def anonymous(self, token: str) -> int:
+        """The gid of a new one."""
+        _, person, _ = await self.come(token=token, anew=True)
+        return person.id
+
     async def test_token(self) -> None:
         """An anonymous guest comes back by the guest_token, of which only the hash is stored."""
         pool = self.server.pool
-        guest = await people.new_anonymous(pool, "secret")
-        self.assertEqual((guest.external_id, guest.banned), (None, False))
+        came = await self.come(token="secret", anew=True)
+        guest = GuestRecord(came[1], None, False)
         self.query("UPDATE guest_token SET last_used_at = 0")
         self.assertEqual(await people.guest_by_token(pool, "secret"), guest)
         [(stored, used)] = self.query("SELECT hash, last_used_at FROM guest_token")
         self.assertNotIn(b"secret", bytes(stored))
         self.assertGreater(used, 0)
-        self.assertIsNone(await people.guest_by_token(pool, "Secret"))
+        self.query("UPDATE guest_token SET last_used_at = 0")
+        self.assertEqual(await self.come(token="secret"), came)
+        self.assertGreater(self.query("SELECT last_used_at FROM guest_token")[0][0], 0)
         await people.revoke_tokens(pool, guest.person.id)
-        self.assertIsNone(await people.guest_by_token(pool, "secret"))
+        for token in ("Secret", "secret"):
+            self.assertIsNone(await people.guest_by_token(pool, token))
+            with self.assertRaises(errors.GuestTokenRevoked):
+                await self.come(token=token)
 
     async def test_customer(self) -> None:
         """A customer is made at the first login; later ones overwrite what the token says and leave the rest."""
         pool = self.server.pool
-        first = await people.save_customer(pool, "c-1", "Lee", None, '{"vip":1}')
-        self.assertEqual(first.person, Person(Role.GUEST, first.person.id, "Lee", ""))
-        again = await people.save_customer(pool, "c-1", None, "a.png", None)
-        self.assertEqual(again.person, Person(Role.GUEST, first.person.id, "Lee", "a.png"))
+        _, first, _ = await self.come(external_id="c-1", name="Lee", profile='{"vip":1}')
+        self.assertEqual(first, Person(Role.GUEST, first.id, "Lee", ""))
+        _, again, _ = await self.come(external_id="c-1", avatar="a.png")
+        self.assertEqual(again, Person(Role.GUEST, first.id, "Lee", "a.png"))
         self.assertEqual(self.query("SELECT profile FROM guest"), [('{"vip":1}',)])
-        self.assertEqual(await people.guest_by_external_id(pool, "c-1"), again)
-        self.assertNotEqual((await people.save_customer(pool, "C-1", None, None, None)).person.id, first.person.id)
+        self.assertEqual(await people.guest_by_external_id(pool, "c-1"), GuestRecord(again, "c-1", False))
+        _, other, _ = await self.come(external_id="C-1")
+        self.assertNotEqual(other.id, first.id)
+        _, empty, _ = await self.come(external_id="c-1", name="", profile="{}")
+        self.assertEqual(empty, Person(Role.GUEST, first.id, "", "a.png"))
+        self.assertEqual(self.query("SELECT profile FROM guest WHERE id = %s", first.id), [("{}",)])
+
+    async def test_nothing_new(self) -> None:
+        """Who comes back as before leaves the rows as they are: a restart is no storm of updates."""
+        login: dict[str, Any] = {
+            "external_id": "c-1",
+            "name": "Lee",
+            "avatar": "a.png",
+            "profile": "{}",
+            "context": '{"title":"a"}',
+        }
+        came = await self.come(**login)
+        rows = "SELECT g.ctid::text, c.ctid::text FROM guest g JOIN conversation c ON c.guest_id = g.id"
+        before = self.query(rows)
+        self.assertEqual(await self.come(**login, ix="other"), came)
+        self.assertEqual(self.query(rows), before)
+
+    async def test_limit(self) -> None:
+        """Of logins that come at the same moment no more are let in than a guest may have connections."""
+        await self.come(external_id="c-1", ix="first")
+        logins = [run(self.come(external_id="c-1", ix=f"tab{n}", limit=3)) for n in range(12)]
+        results = await DeferredList(logins, consumeErrors=True)
+        self.assertEqual(sum(succeeded for succeeded, _ in results), 2)
+        for succeeded, result in results:
+            if not succeeded:
+                self.assertIsInstance(result.value, errors.TooManyConnections)
+        self.assertEqual(self.query("SELECT count(*) FROM session"), [(3,)])
+
+    async def test_first_logins_together(self) -> None:
+        """A customer who opens many tabs at the very first moment is one guest with one conversation."""
+        came = await gatherResults([run(self.come(external_id="c-1", ix=f"tab{n}")) for n in range(12)])
+        self.assertEqual(len({person.id for _, person, _ in came}), 1)
+        self.assertEqual(len({conversation_id for _, _, conversation_id in came}), 1)
+        self.assertEqual(self.query("SELECT count(*) FROM session WHERE ended_at IS NULL"), [(12,)])
+
+    async def test_given_up(self) -> None:
+        """A node without a lease lets nobody in."""
+        self.query("DELETE FROM node")
+        with self.assertRaises(StorageError):
+            await self.come(external_id="c-1")
+        self.assertEqual(self.query("SELECT * FROM session"), [])
 
     async def test_become_customer(self) -> None:
         """An anonymous guest becomes the customer under the same gid; two cannot be the same customer."""
         pool = self.server.pool
-        guest, other = await people.new_anonymous(pool, "one"), await people.new_anonymous(pool, "two")
-        self.assertTrue(await people.become_customer(pool, guest.person.id, "c-1"))
+        gid, other = await self.anonymous("one"), await self.anonymous("two")
+        self.assertTrue(await people.become_customer(pool, gid, "c-1"))
         found = await people.guest_by_external_id(pool, "c-1")
         assert found is not None
-        self.assertEqual(found.person.id, guest.person.id)
+        self.assertEqual(found.person.id, gid)
         with self.assertRaises(StorageError) as caught:
-            await people.become_customer(pool, other.person.id, "c-1")
+            await people.become_customer(pool, other, "c-1")
         self.assertEqual(caught.exception.sqlstate, "23505")
         for external_id in ("c-1", "c-2"):
-            self.assertFalse(await people.become_customer(pool, guest.person.id, external_id))
+            self.assertFalse(await people.become_customer(pool, gid, external_id))
         self.assertEqual(await people.guest_by_external_id(pool, "c-1"), found)
         self.assertIsNone(await people.guest_by_external_id(pool, "c-2"))
 
     async def test_conversation(self) -> None:
         """A guest has one conversation with each group; a login without context leaves the last one."""
         pool, another = self.server.pool, new_group(self.dsn, "another")
-        gid = (await people.new_anonymous(pool, "one")).person.id
-        first = await people.open_conversation(pool, self.group, gid, '{"title":"a"}')
-        self.assertEqual(await people.open_conversation(pool, self.group, gid, None), first)
+        _, person, first = await self.come(token="one", anew=True, context='{"title":"a"}')
+        gid = person.id
+        self.assertEqual((await self.come(token="one"))[2], first)
         self.assertEqual(self.query("SELECT context FROM conversation"), [('{"title":"a"}',)])
-        await people.open_conversation(pool, self.group, gid, '{"title":"b"}')
+        await self.come(token="one", context='{"title":"b"}')
         self.assertEqual(self.query("SELECT context FROM conversation"), [('{"title":"b"}',)])
         await people.set_context(pool, first, "{}")
         self.assertEqual(self.query("SELECT context FROM conversation"), [("{}",)])
-        second = await people.open_conversation(pool, another, gid, None)
+        second = (await self.come(token="one", group_id=another))[2]
         self.assertNotEqual(second, first)
-        stranger = (await people.new_anonymous(pool, "two")).person.id
-        await people.open_conversation(pool, self.group, stranger, None)
+        await self.anonymous("two")
         found = await people.conversations_of_guest(pool, gid)
         self.assertEqual(found, [(self.group, first), (another, second)])
 
@@ -147,14 +210,14 @@ class GuestTests(WorldTestCase):
         await self.server.journal.append(guest_draft(guest, cmid="a"))
         await self.server.answer(ann, guest)
         pool = self.server.pool
-        customer = await people.save_customer(pool, "c-1", "Lee", None, None)
+        customer = new_customer(self.dsn, "c-1", "Lee")
         before = self.column(guest, "rev")
-        await people.move_conversation(pool, guest.conversation_id, customer.person.id)
+        await people.move_conversation(pool, guest.conversation_id, customer.id)
         entry = (await history.by_ids(pool, [guest.conversation_id]))[guest.conversation_id]
-        self.assertEqual((entry.guest, entry.external_id), (customer.person, "c-1"))
+        self.assertEqual((entry.guest, entry.external_id), (customer, "c-1"))
         self.assertEqual((entry.rev, entry.step_rev), (before + 1, before + 1))
         found = await history.messages(pool, entry, newest=True, limit=9)
-        self.assertEqual([message.sender for message in found], [customer.person, ann.person])
+        self.assertEqual([message.sender for message in found], [customer, ann.person])
 
     async def test_banned(self) -> None:
         """Which of the connected guests are banned is asked for all of them at once."""
