@@ -138,7 +138,9 @@ class Order:
         return len(self._in_line)
 
     def _may_start(self, connection: ConnectionState, work: Work) -> bool:
-        if connection.alone or (connection.running and not work.command.overlaps):
+        running = connection.running
+        if connection.alone or (running and (not work.command.overlaps or running >= self._max_waiting)):
+            # Past as many as may wait, sends wait too: their texts are kept until the database has them.
             return False
         if connection.link.congested:
             # What it asked for already is not taken; dispatch comes back when it is.

@@ -354,6 +354,16 @@ class OrderTests(DispatchCase):
             client.ask(SEND, n=n)
         self.assertEqual(self.started(), [0, 1, 2, 3, 4])
 
+    def test_many_sends(self) -> None:
+        """64 messages of one connection are on their way to the database at once; the next ones wait for their turn."""
+        client = self.guest()
+        for n in range(66):
+            client.ask(SEND, n=n)
+        self.assertEqual(self.started(), list(range(64)))
+        self.runs[0].answer()
+        self.assertEqual(self.started(), list(range(1, 65)))
+        self.assertFalse(client.link.paused)
+
     def test_other_commands_wait_and_hold(self) -> None:
         """Any other command sees what was sent before it, and what comes after it sees its effect."""
         client = self.guest()
