@@ -358,7 +358,7 @@ class Config:
     password_tries_per_address: int = _limits(COUNT, "50", "Wrong passwords in 15 minutes from one address.")
     rate: int = _limits(COUNT, "50", "Frames a second of one connection in the long run; each 4K of one are one more.")
     burst: int = _limits(COUNT, "200", "Frames of one connection at once.")
-    max_waiting: int = _limits(COUNT, "64", "Commands of one connection that wait before reading pauses, and messages to be stored.")
+    max_waiting: int = _limits(COUNT, "64", "Commands of one connection that may wait, and messages to be stored.")
     max_logins: int = _limits(COUNT, "16", "Logins under way at once; more wait in line.")
     max_logins_waiting: int = _limits(COUNT, "500", "Logins in line, past which they are told to come back later.")
     pause_unsent: int = _limits(SIZE, "256K", "Bytes unsent to a connection past which it is not read.")
