@@ -31,6 +31,11 @@ FOREVER = float("inf")
 # system call that asks for the rest is spared.
 _SENT_AT_ONCE = 4096
 
+# A plan is made for the size that tables have at the time, and PostgreSQL keeps it until somebody analyses them: what
+# was right for the first guests of a shop is dear for the ten thousandth. So plans are made anew after so many calls.
+_FIRST_PLANS = 50
+_LATER_PLANS = 2000
+
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
 """The values of ``%s``, or of ``%(name)s``."""
@@ -81,6 +86,9 @@ class Link(Connection):
         """How to run what has been prepared here."""
         self._preparing: Prepared | None = None
         self._names = 0
+        self._planned_for = _FIRST_PLANS
+        self._left = _FIRST_PLANS
+        """Calls until plans are made anew."""
         self.open = False
         self.busy = False
         """A statement is under way, whether anybody waits for its answer or not."""
@@ -200,7 +208,11 @@ class Link(Connection):
         """How to run it here, prepared with the first call."""
         call = self._calls.get(statement)
         if call is not None:
-            return call
+            self._left -= 1
+            if self._left:
+                return call
+            self._left = self._planned_for = min(2 * self._planned_for, _LATER_PLANS)
+            return f"DISCARD PLANS;{call}"
         # One that fails may be there or not: the next try has another name.
         self._names += 1
         call = f"EXECUTE p{self._names}{statement.values}"

@@ -66,6 +66,26 @@ class PreparedTests(DatabaseTestCase):
             await self.pool.transaction(work)
         self.assertEqual(await self.pool.fetch(share, (2,)), [(3,)])
 
+    async def test_planned_anew(self) -> None:
+        """A plan that was right for a handful of rows is not kept for the thousands that come."""
+        await self.pool.fetch(
+            "SET plan_cache_mode = force_generic_plan; CREATE TABLE crowd (n integer); CREATE INDEX ON crowd (n);"
+            "INSERT INTO crowd VALUES (1); ANALYZE crowd"
+        )
+        count = Prepared("SELECT count(*) FROM crowd WHERE n = %s")
+        await self.pool.fetch(count, (1,))
+        explain = "EXPLAIN EXECUTE " + (await self.pool.fetch("SELECT name FROM pg_prepared_statements"))[0][0] + "(1)"
+        self.assertIn("Seq Scan", str(await self.pool.fetch(explain)))
+        await self.pool.fetch("INSERT INTO crowd SELECT generate_series(2, 20000)")
+
+        async def work(transaction: Transaction) -> None:
+            for _ in range(60):
+                self.assertEqual(await transaction.fetch(count, (1,)), [(1,)])
+
+        await self.pool.transaction(work)
+        self.assertIn("Index Only Scan", str(await self.pool.fetch(explain)))
+        self.assertEqual(await self.pool.fetch(PLANNED), [(1, 63)])
+
     async def test_new_link(self) -> None:
         """After the connection was lost it is prepared anew."""
         double = Prepared("SELECT 2 * %s::integer")
