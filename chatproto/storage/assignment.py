@@ -11,11 +11,12 @@ from typing import Generic, TypeVar
 
 import orjson
 
-from chatproto.domain.model import ENDED, QUEUED, SERVING, Conversation, Message, Person, Role
+from chatproto.domain.model import QUEUED, SERVING, Conversation, Message, Person, Role
 from chatproto.domain.routing import Board, Desk, Thread
 from chatproto.storage import history, people
 from chatproto.storage.journal import Draft, Outcome, append
 from chatproto.storage.pool import Pool, Transaction
+from chatproto.storage.prepared import Prepared
 
 T = TypeVar("T")
 
@@ -60,6 +61,81 @@ class Decision(Generic[T]):
     appended: Outcome | None
 
 
+# There is a row, without a desk, also where the group has no admins or does not exist.
+_DESKS = Prepared(
+    """
+    SELECT moment.at, coalesce(g.status = 'banned', true), a.id, a.name, a.avatar, a.status = 'banned',
+           EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
+                   AND s.group_id = a.group_id AND s.ended_at IS NULL),
+           EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
+                   AND s.group_id = a.group_id AND s.ended_at > moment.at - %(grace)s)
+               OR coalesce((SELECT min(n.started_at) FROM node n WHERE n.lease_until > now_ms())
+                           > moment.at - %(grace)s, false),
+           a.suspended, a.capacity,
+           (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving'
+            AND c.group_id = a.group_id),
+           a.last_assigned_at
+    FROM (SELECT now_ms() AS at OFFSET 0) moment
+    LEFT JOIN service_group g ON g.id = %(group)s LEFT JOIN admin a ON a.group_id = g.id
+    """
+)
+_THREADS = Prepared(
+    """
+    SELECT c.id, c.guest_id, c.state, c.admin_id, c.last_admin_id, c.away, c.queue_rank, c.queued_at,
+           CASE WHEN c.admin_id = %(admin)s THEN (
+               SELECT m.created_at FROM message m
+               WHERE m.conversation_id = c.id AND m.recalls IS NULL AND m.seq >= greatest(
+                   (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL),
+                   (SELECT a.seq + 1 FROM message a WHERE a.conversation_id = c.id AND a.sender_type = 3
+                    AND a.recalls IS NULL ORDER BY a.seq DESC LIMIT 1))
+               ORDER BY m.seq LIMIT 1) END,
+           c.reason, (SELECT g.status = 'banned' FROM guest g WHERE g.id = c.guest_id)
+    FROM conversation c WHERE c.id IN (
+        SELECT id FROM conversation WHERE group_id = %(group)s AND state = 'queued'
+        UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND guest_id = %(gid)s
+        UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND id = ANY(%(ids)s)
+        UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND state = 'serving'
+                  AND admin_id = %(admin)s)
+    ORDER BY c.queue_rank, c.queued_at, c.id
+    """
+)
+# What differs of conversations and desks; and one row of service for each service: begun, handed on, ended.
+_WRITE = Prepared(
+    """
+    WITH moved AS (
+        UPDATE conversation c SET state = d.state, admin_id = d.admin_id, last_admin_id = d.last_admin_id,
+            last_served_by = coalesce(d.admin_id, c.last_served_by),
+            away = d.away, queue_rank = d.queue_rank, queued_at = d.queued_at, reason = d.reason,
+            ended_at = CASE WHEN d.state <> 'ended' THEN NULL WHEN d.step = 1 THEN %(now)s::bigint
+                       ELSE c.ended_at END,
+            rev = c.rev + d.step, step_rev = CASE WHEN d.step = 1 THEN c.rev + 1 ELSE c.step_rev END
+        FROM jsonb_to_recordset(%(threads)s::jsonb) AS d (id bigint, state text, admin_id bigint,
+            last_admin_id bigint, away boolean, queue_rank smallint, queued_at bigint, reason text, step integer,
+            begun boolean)
+        WHERE c.id = d.id RETURNING c.id, c.state, c.admin_id, c.last_seq, c.reason, d.step, d.begun
+    ), begun AS (
+        INSERT INTO service (conversation_id, admin_id, started_at, first_seq)
+        SELECT m.id, m.admin_id, %(now)s::bigint, m.last_seq + 1 FROM moved m WHERE m.begun
+    ), went_on AS (
+        UPDATE service s SET admin_id = coalesce(m.admin_id, s.admin_id),
+            ended_at = CASE WHEN m.state = 'ended' THEN %(now)s::bigint END,
+            last_seq = CASE WHEN m.state = 'ended' THEN m.last_seq END,
+            reason = CASE WHEN m.state = 'ended' THEN m.reason END
+        FROM moved m
+        WHERE m.step = 1 AND NOT m.begun AND s.conversation_id = m.id AND s.ended_at IS NULL
+    ), on_duty AS (
+        UPDATE admin a SET suspended = d.suspended, last_assigned_at = d.last_assigned_at
+        FROM jsonb_to_recordset(%(desks)s::jsonb) AS d (id bigint, suspended boolean, last_assigned_at bigint)
+        WHERE a.id = d.id
+    )
+    INSERT INTO transfer (conversation_id, from_admin_id, to_admin_id, note, at)
+    SELECT h.id, h."from", h."to", h.note, h.at
+    FROM jsonb_to_recordset(%(handovers)s::jsonb)
+        AS h (id bigint, "from" bigint, "to" bigint, note text, at bigint)
+    """
+)
+
+
 class AssignmentStore:
     """Runs rules under the lock of a group.
 
@@ -96,66 +172,42 @@ class AssignmentStore:
             before = {thread.id: replace(thread) for thread in board.threads.values()}
             desks = {desk.id: replace(desk) for desk in board.desks.values()}
             result = rule(board)
-            changes = await self._apply(transaction, board, before)
-            await self._apply_desks(transaction, board, desks)
+            changes = await self._apply(transaction, board, before, desks)
             appended = await append(transaction, draft) if draft is not None else None
             return Decision(result, board, changes, appended)
 
         return await self._pool.repeated(work)
 
     async def _read(self, transaction: Transaction, group_id: int, scope: Scope) -> Board:
-        [(now, banned)] = await transaction.fetch(
-            "SELECT now_ms(), coalesce((SELECT status = 'banned' FROM service_group WHERE id = %s), true)", (group_id,)
-        )
-        desks = await transaction.fetch(
-            """
-            SELECT a.id, a.name, a.avatar, a.status = 'banned',
-                   EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
-                           AND s.group_id = a.group_id AND s.ended_at IS NULL),
-                   EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
-                           AND s.group_id = a.group_id AND s.ended_at > %(since)s)
-                       OR coalesce((SELECT min(n.started_at) FROM node n WHERE n.lease_until > now_ms())
-                                   > %(since)s, false),
-                   a.suspended, a.capacity,
-                   (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving'
-                    AND c.group_id = a.group_id),
-                   a.last_assigned_at
-            FROM admin a WHERE a.group_id = %(group)s
-            """,
-            {"since": now - self._grace, "group": group_id},
-        )
+        desks = await transaction.fetch(_DESKS, {"grace": self._grace, "group": group_id})
         threads = await transaction.fetch(
-            """
-            SELECT c.id, c.guest_id, c.state, c.admin_id, c.last_admin_id, c.away, c.queue_rank, c.queued_at,
-                   CASE WHEN c.admin_id = %(admin)s THEN (
-                       SELECT m.created_at FROM message m
-                       WHERE m.conversation_id = c.id AND m.recalls IS NULL AND m.seq >= greatest(
-                           (SELECT s.first_seq FROM service s WHERE s.conversation_id = c.id AND s.ended_at IS NULL),
-                           (SELECT a.seq + 1 FROM message a WHERE a.conversation_id = c.id AND a.sender_type = 3
-                            AND a.recalls IS NULL ORDER BY a.seq DESC LIMIT 1))
-                       ORDER BY m.seq LIMIT 1) END,
-                   c.reason, (SELECT g.status = 'banned' FROM guest g WHERE g.id = c.guest_id)
-            FROM conversation c WHERE c.id IN (
-                SELECT id FROM conversation WHERE group_id = %(group)s AND state = 'queued'
-                UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND guest_id = %(gid)s
-                UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND id = ANY(%(ids)s)
-                UNION ALL SELECT id FROM conversation WHERE group_id = %(group)s AND state = 'serving'
-                          AND admin_id = %(admin)s)
-            ORDER BY c.queue_rank, c.queued_at, c.id
-            """,
+            _THREADS,
             {"group": group_id, "gid": scope.gid, "ids": list(scope.conversations), "admin": scope.of_admin},
         )
+        now, banned = desks[0][:2]
         found = {row[0]: Thread(*row) for row in threads}
-        home = {id_: Desk(Person(Role.ADMIN, id_, name, avatar), *rest) for id_, name, avatar, *rest in desks}
+        home = {
+            id_: Desk(Person(Role.ADMIN, id_, name, avatar), *rest)
+            for _, _, id_, name, avatar, *rest in desks
+            if id_ is not None
+        }
         moved = {thread.admin_id for thread in found.values() if thread.admin_id is not None} - home.keys()
         return Board(group_id, now, banned, home, found, await people.persons(transaction, sorted(moved)))
 
-    async def _apply(self, transaction: Transaction, board: Board, before: dict[int, Thread]) -> list[Change]:
+    async def _apply(
+        self, transaction: Transaction, board: Board, before: dict[int, Thread], desks: dict[int, Desk]
+    ) -> list[Change]:
         different = [thread for thread in board.threads.values() if thread != before[thread.id]]
-        if not different:
-            return []
         # A change that nobody sees (a mark "away") is no step of the conversation.
         moved = [t for t in different if (t.state, t.admin_id) != (before[t.id].state, before[t.id].admin_id)]
+        touched = [
+            desk
+            for desk in board.desks.values()
+            if (desk.suspended, desk.last_assigned_at) != (desks[desk.id].suspended, desks[desk.id].last_assigned_at)
+        ]
+        if not different and not touched:
+            return []
+        open_ = (QUEUED, SERVING)
         rows = [
             {
                 "id": t.id,
@@ -167,29 +219,24 @@ class AssignmentStore:
                 "queued_at": t.queued_at,
                 "reason": t.reason,
                 "step": int(t in moved),
+                "begun": t.state in open_ and before[t.id].state not in open_,
             }
             for t in different
         ]
+        handed = [
+            {"id": id_, "from": h.from_aix, "to": h.to_aix, "note": h.note, "at": h.at}
+            for id_, h in board.handovers.items()
+        ]
+        duties = [{"id": d.id, "suspended": d.suspended, "last_assigned_at": d.last_assigned_at} for d in touched]
         await transaction.fetch(
-            """
-            UPDATE conversation c SET state = d.state, admin_id = d.admin_id, last_admin_id = d.last_admin_id,
-                last_served_by = coalesce(d.admin_id, c.last_served_by),
-                away = d.away, queue_rank = d.queue_rank, queued_at = d.queued_at, reason = d.reason,
-                ended_at = CASE WHEN d.state <> 'ended' THEN NULL WHEN d.step = 1 THEN %s ELSE c.ended_at END,
-                rev = c.rev + d.step, step_rev = CASE WHEN d.step = 1 THEN c.rev + 1 ELSE c.step_rev END
-            FROM jsonb_to_recordset(%s) AS d (id bigint, state text, admin_id bigint, last_admin_id bigint,
-                away boolean, queue_rank smallint, queued_at bigint, reason text, step integer)
-            WHERE c.id = d.id
-            """,
-            (board.now, orjson.dumps(rows).decode()),
+            _WRITE,
+            {
+                "now": board.now,
+                "threads": orjson.dumps(rows).decode(),
+                "handovers": orjson.dumps(handed).decode(),
+                "desks": orjson.dumps(duties).decode(),
+            },
         )
-        await self._apply_services(transaction, board, before, moved)
-        for thread_id, handover in board.handovers.items():
-            await transaction.fetch(
-                "INSERT INTO transfer (conversation_id, from_admin_id, to_admin_id, note, at)"
-                " VALUES (%s, %s, %s, %s, %s)",
-                (thread_id, handover.from_aix, handover.to_aix, handover.note, handover.at),
-            )
         entries = await history.by_ids(transaction, [t.id for t in moved])
         changes = []
         for thread in moved:
@@ -198,38 +245,3 @@ class AssignmentStore:
             recs = await history.messages(transaction, entry, newest=True, limit=RECENT) if arrived else ()
             changes.append(Change(was, entry, recs))
         return changes
-
-    async def _apply_services(
-        self, transaction: Transaction, board: Board, before: dict[int, Thread], moved: Sequence[Thread]
-    ) -> None:
-        """One row of ``service`` per service: opened, handed on, closed."""
-        open_ = (QUEUED, SERVING)
-        begun = [t.id for t in moved if t.state in open_ and before[t.id].state not in open_]
-        ended = [t.id for t in moved if t.state == ENDED]
-        if begun:
-            await transaction.fetch(
-                "INSERT INTO service (conversation_id, started_at, first_seq)"
-                " SELECT c.id, %s, c.last_seq + 1 FROM conversation c WHERE c.id = ANY(%s)",
-                (board.now, begun),
-            )
-        if any(t.admin_id is not None for t in moved):
-            await transaction.fetch(
-                "UPDATE service s SET admin_id = c.admin_id FROM conversation c"
-                " WHERE c.id = ANY(%s) AND c.admin_id IS NOT NULL AND s.conversation_id = c.id AND s.ended_at IS NULL",
-                ([t.id for t in moved],),
-            )
-        if ended:
-            await transaction.fetch(
-                "UPDATE service s SET ended_at = %s, last_seq = c.last_seq, reason = c.reason FROM conversation c"
-                " WHERE c.id = ANY(%s) AND s.conversation_id = c.id AND s.ended_at IS NULL",
-                (board.now, ended),
-            )
-
-    async def _apply_desks(self, transaction: Transaction, board: Board, before: dict[int, Desk]) -> None:
-        for desk in board.desks.values():
-            was = before[desk.id]
-            if (desk.suspended, desk.last_assigned_at) != (was.suspended, was.last_assigned_at):
-                await transaction.fetch(
-                    "UPDATE admin SET suspended = %s, last_assigned_at = %s WHERE id = %s",
-                    (desk.suspended, desk.last_assigned_at, desk.id),
-                )
