@@ -107,11 +107,15 @@ class LoadGeneratorTests(TestCase):
 
     async def test_honest(self) -> None:
         """A server that does everything right is told to have done so, and every message is in the numbers."""
-        result = await self.run_load(honest)
+        result = await self.run_load(honest, drain=10)
         self.assertEqual(flaws(result), [])
-        self.assertEqual((result["sent"], result["acked"], result["expected_pushes"]), (20, 20, 40))
-        self.assertEqual((result["ack"]["count"], result["push"]["count"], result["pushed_all"]), (20, 40, 40))
-        self.assertEqual(self.counts, "0 20 20\n")
+        sent = result["sent"]
+        self.assertTrue(0 < sent <= 20, sent)
+        self.assertEqual(
+            (result["acked_all"], result["expected_pushes"], result["pushed_all"]), (sent, 2 * sent, 2 * sent)
+        )
+        self.assertTrue(0 < result["ack"]["count"] <= sent and 0 < result["push"]["count"] <= 2 * sent, result)
+        self.assertEqual(self.counts, f"0 {sent} {sent}\n")
 
     async def test_samples(self) -> None:
         """Who asks for samples sees the latencies of each part of the measurement while it goes on."""
