@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,9 @@ class Made:
             self._esbuild(f"sources/{name}", "packed", "--loader:.css=css")
         else:
             self._esbuild(f"sources/{name}", "bundled", *LIBRARIES, *SMALLER.get(name, ()))
+            # The lines that are left are those of templates, where htm drops the space around them.
+            bundled = root / "bundled"
+            bundled.write_bytes(re.sub(rb"\n +", b"\n", re.sub(rb">\n +(?=[<$])", b">", bundled.read_bytes())))
             self._npm("exec", "--offline", "--", "terser", "bundled", *TERSER, "--output=packed")
         return first + (root / "packed").read_bytes()
 

@@ -156,7 +156,7 @@ def stamp(root: Path) -> str:
 
 def banner(stamp: str) -> bytes:
     """The first line of what was made of these sources."""
-    return f"/* {stamp[:32]} */\n".encode()
+    return f"/* {stamp[:16]} */\n".encode()
 
 
 def _files(root: Path) -> Iterator[tuple[str, Path]]:

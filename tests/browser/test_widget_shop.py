@@ -15,8 +15,8 @@ from tests.browser.server import wait_until
 from tests.browser.shop import Widget, WidgetTestCase, shop_origin
 from tests.integration.daemon import token
 
-LOADER, WIDGET = 4 * 1024, 30 * 1024
-"""Bytes, packed: what each page of a shop loads, and all that a guest loads."""
+LOADER, WIDGET = 4_000, 30_000
+"""Bytes, packed (4 and 30 kB of 1,000): what each page of a shop loads, and all that a guest loads."""
 
 
 class GuestTests(WidgetTestCase):

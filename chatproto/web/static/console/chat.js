@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useState } from '../vendor/ui.js';
 import { Composer, composing } from '../shared/composer.js';
 import { ORDER, PRODUCT } from '../shared/files.js';
-import { Icon } from '../shared/icons.js';
+import { Icon, Tool } from '../shared/icons.js';
 import { Log } from '../shared/log.js';
 import { CardForm, EndQuestion, Transfer } from './dialogs.js';
 import { Avatar, explain, nameOf, say } from './parts.js';
@@ -37,7 +37,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const who = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id !== desk.me && sender.name, [desk]);
   const actions = useMemo(() => (message) => {
     if (!mine(message) || message.recalled || message.seq === undefined || Date.now() - message.created_at > RECALL_WITHIN) return null;
-    return html`<button type="button" class="tool recall" aria-label=${t('recall')} title=${t('recall')} onClick=${() => recall(message.seq)}><${Icon} name="redo" /></button>`;
+    return html`<${Tool} class="recall" icon="redo" label=${t('recall')} onClick=${() => recall(message.seq)} />`;
   }, [desk, gid, locale]);
 
   function recall(seq) {
@@ -73,7 +73,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
 
   return html`<main class="chat" ...${drop}>
     <header class="chat-head">
-      <button type="button" class="tool back" aria-label=${t('back')} onClick=${onBack}><${Icon} name="back" /></button>
+      <${Tool} class="back" icon="back" label=${t('back')} onClick=${onBack} />
       <${Avatar} name=${name} url=${entry.avatar} id=${gid} online=${entry.online} />
       <div class="chat-title">
         <h2><bdi>${name}</bdi></h2>
@@ -82,7 +82,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
       ${mineNow && html`
         <button type="button" class="button small" aria-label=${t('transfer')} onClick=${() => setDialog('transfer')}><${Icon} name="people" /><span>${t('transfer')}</span></button>
         <button type="button" class="button small" aria-label=${t('end')} onClick=${() => setDialog('end')}><${Icon} name="check" /><span>${t('end')}</span></button>`}
-      <button type="button" class="tool info" aria-label=${t('details')} title=${t('details')} onClick=${onDetails}><${Icon} name="info" /></button>
+      <${Tool} class="info" icon="info" label=${t('details')} onClick=${onDetails} />
     </header>
     <${Log} i18n=${i18n} messages=${shown} pending=${pending} mine=${mine} readSeq=${entry.guest_read_seq}
       older=${thread.older.value && desk.ready} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}

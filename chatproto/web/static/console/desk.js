@@ -7,6 +7,7 @@ import { Outbox } from '../shared/outbox.js';
 import { Thread } from '../shared/thread.js';
 import { Drafts } from './drafts.js';
 import { claims, isOld } from './session.js';
+import { safeStorage } from './storage.js';
 import { Uploads } from './uploads.js';
 
 const TYPING_SHOWN = 6_000;
@@ -51,6 +52,7 @@ export class Desk {
       `chatproto.out.admin.${this.me}.`,
       ({ to, msg, file_type, cmid }) => this.connection.request(32300, { gid: to, msg, file_type, cmid }),
       ({ to }, { message_info }) => this.#keep(to, message_info),
+      safeStorage(),
     );
     this.connection = new Connection({
       url: ownServer(),

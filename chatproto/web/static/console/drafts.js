@@ -1,7 +1,7 @@
 // What was begun in each chat; kept over a reload.
 
 import { signal } from '../vendor/ui.js';
-import { safeStorage } from '../shared/outbox.js';
+import { safeStorage } from './storage.js';
 
 export class Drafts {
   #texts = new Map();

@@ -2,7 +2,7 @@
 
 import { html } from '../vendor/ui.js';
 import { ORDER, PRODUCT } from '../shared/files.js';
-import { Icon } from '../shared/icons.js';
+import { Tool } from '../shared/icons.js';
 import { Link, Order, Product, safeUrl, str } from '../shared/kinds.js';
 import { Avatar, nameOf } from './parts.js';
 
@@ -17,7 +17,7 @@ export function GuestPanel({ entry, desk, i18n, onClose }) {
   const nothing = !facts.length && !str(context.page_url) && !str(context.title) && !product && !order;
   return html`<aside class="guest" aria-label=${t('details')}>
     <header>
-      <button type="button" class="tool close" aria-label=${t('closeDetails')} onClick=${onClose}><${Icon} name="close" /></button>
+      <${Tool} class="close" icon="close" label=${t('closeDetails')} onClick=${onClose} />
       <${Avatar} name=${name} url=${entry.avatar} id=${entry.gid} online=${entry.online} />
       <h2><bdi>${name}</bdi></h2>
       <p class="quiet">${entry.external_id ? t('customer', { id: entry.external_id }) : t('anonymous')}</p>

@@ -1,16 +1,15 @@
 // The console: sign in, then the desk.
 
 import { html, render, useEffect, useState } from '../vendor/ui.js';
-import { I18n } from '../shared/i18n.js';
 import { Desk } from './desk.js';
+import { ConsoleI18n } from './i18n.js';
 import { News } from './news.js';
 import { Login } from './login.js';
 import { Room } from './room.js';
 import { forgetToken, keepToken, keptToken, tokenAtStart, whenSignedOut } from './session.js';
 import './icons.js';
-import { CATALOGUES } from './words.js';
 
-const i18n = new I18n(CATALOGUES, 'chatproto.console.locale');
+const i18n = new ConsoleI18n();
 
 const SIGNED_OUT = { '-31003': 'banned', '-31004': 'banned' };
 

@@ -2,8 +2,8 @@
 
 import { effect, signal } from '../vendor/ui.js';
 import { summary } from '../shared/kinds.js';
-import { safeStorage } from '../shared/outbox.js';
 import { nameOf } from './parts.js';
+import { safeStorage } from './storage.js';
 
 const KEY = 'chatproto.console.notify';
 const storage = safeStorage();

@@ -1,7 +1,7 @@
 // Small things that several parts of the console use.
 
 import { html, signal, useEffect, useRef, useState } from '../vendor/ui.js';
-import { Icon } from '../shared/icons.js';
+import { Icon, Tool } from '../shared/icons.js';
 import { pictureUrl } from '../shared/kinds.js';
 
 const NAMES = { 'zh-CN': '中文', en: 'English' };
@@ -41,7 +41,7 @@ export function Dialog({ title, onClose, children, label, i18n }) {
     onClick=${(event) => event.target === dialog.current && onClose()}>
     <div class="dialog-inner">
       <header><h2>${title}</h2>
-        <button type="button" class="tool" aria-label=${i18n.t('close')} onClick=${onClose}><${Icon} name="close" /></button>
+        <${Tool} icon="close" label=${i18n.t('close')} onClick=${onClose} />
       </header>
       ${children}
     </div>

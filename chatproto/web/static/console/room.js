@@ -1,7 +1,7 @@
 // The desk on the screen: bar, list, conversation, guest.
 
 import { html, useEffect, useState } from '../vendor/ui.js';
-import { Icon } from '../shared/icons.js';
+import { Tool } from '../shared/icons.js';
 import { Chat } from './chat.js';
 import { GuestPanel } from './guest.js';
 import { List } from './list.js';
@@ -48,7 +48,7 @@ export function Room({ desk, i18n }) {
     <header class="bar">
       <h1><span class="mark" aria-hidden="true"></span>${t('title')}</h1>
       <${Status} desk=${desk} i18n=${i18n} />
-      <button type="button" class="tool" aria-label=${t('settings')} title=${t('settings')} onClick=${() => setSettings(true)}><${Icon} name="settings" /></button>
+      <${Tool} icon="settings" label=${t('settings')} onClick=${() => setSettings(true)} />
     </header>
     <${Banner} desk=${desk} i18n=${i18n} />
     <${List} desk=${desk} i18n=${i18n} onOpen=${open} />

@@ -1,6 +1,6 @@
 // Who is signed in: the token, from the form, from the address, or kept from before.
 
-import { safeStorage } from '../shared/outbox.js';
+import { safeStorage } from './storage.js';
 
 const KEY = 'chatproto.console.token';
 const storage = safeStorage();

@@ -1,7 +1,7 @@
 // Where a message is written: text, files (chosen, pasted, dropped) and voice.
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from '../vendor/ui.js';
-import { Icon } from './icons.js';
+import { Tool } from './icons.js';
 import { canRecord, record } from './recorder.js';
 
 const TYPING_EVERY = 3_000;
@@ -99,13 +99,9 @@ export function Composer({
 
   if (recording) {
     return html`<div class="composer recording">
-      <button type="button" class="tool" aria-label=${t('recordingCancel')} title=${t('recordingCancel')} onClick=${() => endRecording.current(false)}>
-        <${Icon} name="trash" />
-      </button>
+      <${Tool} icon="trash" label=${t('recordingCancel')} onClick=${() => endRecording.current(false)} />
       <${Elapsed} since=${recording.began} i18n=${i18n} />
-      <button type="button" class="tool primary" aria-label=${t('recordingEnd')} title=${t('recordingEnd')} onClick=${() => endRecording.current(true)}>
-        <${Icon} name="send" />
-      </button>
+      <${Tool} class="primary" icon="send" label=${t('recordingEnd')} onClick=${() => endRecording.current(true)} />
     </div>`;
   }
   return html`<div class="composer" onDrop=${(event) => take(event, event.dataTransfer?.files)} onDragOver=${(event) => event.preventDefault()}>
@@ -113,20 +109,14 @@ export function Composer({
       take(event, event.target.files);
       event.target.value = '';
     }} />
-    <button type="button" class="tool" disabled=${disabled} aria-label=${t('attach')} title=${t('attach')} onClick=${() => chooser.current.click()}>
-      <${Icon} name="attach" />
-    </button>
+    <${Tool} disabled=${disabled} icon="attach" label=${t('attach')} onClick=${() => chooser.current.click()} />
     ${children}
     <textarea ref=${area} rows="1" maxlength=${most} value=${draft} disabled=${disabled} aria-label=${t('messageLabel')}
       placeholder=${t('write')} enterkeyhint="send" onInput=${(event) => type(event.target.value)} onKeyDown=${press}
       onPaste=${(event) => take(event, event.clipboardData?.files)}></textarea>
     ${!draft.trim() && canRecord()
-      ? html`<button type="button" class="tool" key="voice" disabled=${disabled} aria-label=${t('voice')} title=${t('voice')} onClick=${startRecording}>
-          <${Icon} name="mic" />
-        </button>`
-      : html`<button type="button" class="tool primary" key="send" disabled=${disabled || !draft.trim()} aria-label=${t('send')} title=${t('send')} onClick=${send}>
-          <${Icon} name="send" />
-        </button>`}
+      ? html`<${Tool} key="voice" disabled=${disabled} icon="mic" label=${t('voice')} onClick=${startRecording} />`
+      : html`<${Tool} class="primary" key="send" disabled=${disabled || !draft.trim()} icon="send" label=${t('send')} onClick=${send} />`}
   </div>`;
 }
 

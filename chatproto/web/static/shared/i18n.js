@@ -1,7 +1,6 @@
 // Two languages, and dates, sizes and money as people there write them.
 
 import { signal } from '../vendor/ui.js';
-import { safeStorage } from './outbox.js';
 
 export const LOCALES = ['zh-CN', 'en'];
 
@@ -17,23 +16,20 @@ export function pick(wanted) {
 /**
  * @param {Record<string, Record<string, string|object>>} catalogues locale → key → text with {names}, or {one, other}
  *   where it depends on `count`
- * @param {string|null} key under which a choice is kept, if it is
+ * @param {string[]} wanted languages, the best first
  */
 export class I18n {
   #formats = new Map();
 
-  constructor(catalogues, key = null) {
+  constructor(catalogues, wanted = navigator.languages) {
     this.catalogues = catalogues;
-    this.key = key;
-    const kept = key && safeStorage().getItem(key);
-    this.locale = signal(pick(kept ? [kept] : navigator.languages));
+    this.locale = signal(pick(wanted));
     this.t = this.t.bind(this);
     this.#apply();
   }
 
   choose(locale) {
     this.locale.value = pick([locale]);
-    if (this.key) safeStorage().setItem(this.key, this.locale.value);
     this.#apply();
   }
 
@@ -47,7 +43,7 @@ export class I18n {
     let text = this.catalogues[locale][key] ?? this.catalogues.en[key];
     if (text === undefined) return key;
     if (typeof text === 'object') {
-      const form = this.#format(`plural`, () => new Intl.PluralRules(locale)).select(parameters.count);
+      const form = this.format('plural', () => new Intl.PluralRules(locale)).select(parameters.count);
       text = text[form] ?? text.other;
     }
     return text.replace(/\{(\w+)\}/g, (whole, name) => {
@@ -56,47 +52,42 @@ export class I18n {
     });
   }
 
-  #format(name, make) {
+  /** What `make` gives, made once for each language. */
+  format(name, make) {
     const key = `${this.locale.value} ${name}`;
     if (!this.#formats.has(key)) this.#formats.set(key, make());
     return this.#formats.get(key);
   }
 
-  #date(name, options, at) {
-    return this.#format(name, () => new Intl.DateTimeFormat(this.locale.value, options)).format(at);
+  date(name, options, at) {
+    return this.format(name, () => new Intl.DateTimeFormat(this.locale.value, options)).format(at);
   }
 
   number(value) {
-    return this.#format('number', () => new Intl.NumberFormat(this.locale.value)).format(value);
+    return this.format('number', () => new Intl.NumberFormat(this.locale.value)).format(value);
   }
 
   /** 14:05 */
   time(at) {
-    return this.#date('time', { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }, at);
+    return this.date('time', { hour: '2-digit', minute: '2-digit', hourCycle: 'h23' }, at);
   }
 
   /** Today, Yesterday, Monday 3 March; with the year where it is another one. */
   day(at, now = Date.now()) {
     const days = Math.round((midnight(now) - midnight(at)) / 86_400_000);
     if (days === 0 || days === 1) {
-      const words = this.#format('relative', () => new Intl.RelativeTimeFormat(this.locale.value, { numeric: 'auto' }));
+      const words = this.format('relative', () => new Intl.RelativeTimeFormat(this.locale.value, { numeric: 'auto' }));
       const word = words.format(-days, 'day');
       return word[0].toUpperCase() + word.slice(1);
     }
     const options = { weekday: 'long', day: 'numeric', month: 'long' };
-    if (new Date(at).getFullYear() === new Date(now).getFullYear()) return this.#date('day', options, at);
-    return this.#date('year', { ...options, weekday: undefined, year: 'numeric' }, at);
-  }
-
-  /** 14:05 today, else 3/3 */
-  short(at, now = Date.now()) {
-    if (midnight(at) === midnight(now)) return this.time(at);
-    return this.#date('short', { month: 'numeric', day: 'numeric' }, at);
+    if (new Date(at).getFullYear() === new Date(now).getFullYear()) return this.date('day', options, at);
+    return this.date('year', { ...options, weekday: undefined, year: 'numeric' }, at);
   }
 
   /** Date and time, for who wants to know exactly. */
   full(at) {
-    return this.#date('full', { dateStyle: 'medium', timeStyle: 'short' }, at);
+    return this.date('full', { dateStyle: 'medium', timeStyle: 'short' }, at);
   }
 
   /** An amount; a number or its digits. currency: ISO 4217, or anything, which then stands as it is. */
@@ -117,21 +108,13 @@ export class I18n {
     const step = value < 1000 ? 0 : value < 1e6 ? 1 : value < 1e9 ? 2 : 3;
     const unit = ['byte', 'kilobyte', 'megabyte', 'gigabyte'][step];
     const options = { style: 'unit', unit, unitDisplay: step ? 'short' : 'long', maximumFractionDigits: step > 1 ? 1 : 0 };
-    return this.#format(`size ${step}`, () => new Intl.NumberFormat(this.locale.value, options)).format(value / 1000 ** step);
+    return this.format(`size ${step}`, () => new Intl.NumberFormat(this.locale.value, options)).format(value / 1000 ** step);
   }
 
   /** 1:07 */
   duration(ms) {
     const seconds = Math.max(0, Math.round(Number(ms) / 1000)) || 0;
     return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
-  }
-
-  /** 25 s, 3 min, 2 h: how long somebody waits. */
-  wait(ms) {
-    const seconds = Math.max(0, Math.floor(ms / 1000));
-    const [value, unit] = seconds < 60 ? [seconds, 'second'] : seconds < 3600 ? [Math.floor(seconds / 60), 'minute'] : [Math.floor(seconds / 3600), 'hour'];
-    const options = { style: 'unit', unit, unitDisplay: 'narrow' };
-    return this.#format(`wait ${unit}`, () => new Intl.NumberFormat(this.locale.value, options)).format(value);
   }
 }
 

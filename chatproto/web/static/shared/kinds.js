@@ -44,11 +44,13 @@ export function Body({ message, i18n }) {
   return Shown ? html`<${Shown} msg=${fields} i18n=${i18n} />` : html`<${Text} text=${plain(msg)} />`;
 }
 
+const withUrl = (Shown) => (msg) => safeUrl(msg?.url) && Shown;
+
 const SHAPES = {
-  [IMAGE]: (msg) => safeUrl(msg?.url) && Picture,
-  [VOICE]: (msg) => safeUrl(msg?.url) && Voice,
-  [VIDEO]: (msg) => safeUrl(msg?.url) && Video,
-  [FILE]: (msg) => safeUrl(msg?.url) && Document,
+  [IMAGE]: withUrl(Picture),
+  [VOICE]: withUrl(Voice),
+  [VIDEO]: withUrl(Video),
+  [FILE]: withUrl(Document),
   [PRODUCT]: (msg) => str(msg?.title) && Product,
   [ORDER]: (msg) => str(msg?.id) && Order,
 };
@@ -106,7 +108,6 @@ function Voice({ msg, i18n }) {
   const audio = useRef(null);
   const [state, setState] = useState({ on: false, at: 0, of: Number(msg.duration_ms) || 0 });
   useEffect(() => () => audio.current?.pause(), []);
-  if (!url) return html`<${Out} icon="mic" url=${msg.url} name=${i18n.t('kind2')} />`;
   const change = (fields) => setState((old) => ({ ...old, ...fields }));
 
   function toggle() {
@@ -127,7 +128,7 @@ function Voice({ msg, i18n }) {
     player.play().catch(() => change({ on: false, broken: true }));
   }
 
-  if (state.broken) return html`<${Out} icon="mic" url=${msg.url} name=${i18n.t('kind2')} />`;
+  if (!url || state.broken) return html`<${Out} icon="mic" url=${msg.url} name=${i18n.t('kind2')} />`;
   return html`<div class="voice">
     <button type="button" class="round" aria-label=${i18n.t(state.on ? 'pause' : 'play')} onClick=${toggle}>
       <${Icon} name=${state.on ? 'pause' : 'play'} />
@@ -150,14 +151,14 @@ function Document({ msg, i18n }) {
 
 /** A card that leads to somewhere else. */
 function Out({ icon, url, name, note }) {
-  return html`<${Link} url=${url} class="card out">
+  return html`<${Link} url=${url} class="card">
     <span class="card-icon"><${Icon} name=${icon} /></span>
     <span class="card-words"><span class="card-title">${name}</span>${note && html`<span class="quiet">${note}</span>`}</span>
   <//>`;
 }
 
 export function Product({ msg, i18n }) {
-  return html`<${Link} url=${msg.url} class="card product">
+  return html`<${Link} url=${msg.url} class="card">
     <${CardImage} url=${msg.image} icon="tag" />
     <span class="card-words">
       <span class="card-title">${str(msg.title)}</span>
@@ -169,7 +170,7 @@ export function Product({ msg, i18n }) {
 export function Order({ msg, i18n }) {
   const count = Array.isArray(msg.items) ? msg.items.length : Number(msg.items) || 0;
   const total = str(msg.total) && (i18n.money(msg.total, msg.currency) || str(msg.total));
-  return html`<${Link} url=${msg.url} class="card order">
+  return html`<${Link} url=${msg.url} class="card">
     <${CardImage} url=${msg.image} icon="box" />
     <span class="card-words">
       <span class="card-title">${str(msg.title) || i18n.t('orderOf', { id: str(msg.id) })}</span>

@@ -1,4 +1,4 @@
-// What was written and is not acknowledged yet. It is kept in localStorage, so that a reload or a crash loses nothing,
+// What was written and is not acknowledged yet. It is kept in a storage, so that a reload or a crash loses nothing,
 // and is sent again with the same cmid until the server has answered: stored once, in the order of writing.
 
 import { signal } from '../vendor/ui.js';
@@ -21,8 +21,9 @@ export class Outbox {
    * @param {string} prefix of the keys, different for each person
    * @param {(entry: object) => Promise<object>} send one entry: the reply's data, or a ChatError
    * @param {(entry: object, data: object) => void} sent
+   * @param {Storage} storage
    */
-  constructor(prefix, send, sent, storage = safeStorage()) {
+  constructor(prefix, send, sent, storage) {
     Object.assign(this, { prefix, send, sent, storage });
     this.entries = signal(this.#kept());
   }
@@ -121,22 +122,5 @@ export class Outbox {
       }
     }
     return found.sort((a, b) => a.at - b.at);
-  }
-}
-
-/** localStorage, or a substitute where the browser forbids it. */
-export function safeStorage() {
-  try {
-    localStorage.getItem('');
-    return localStorage;
-  } catch {
-    const kept = new Map();
-    return {
-      get length() { return kept.size; },
-      key: (index) => [...kept.keys()][index] ?? null,
-      getItem: (key) => kept.get(key) ?? null,
-      setItem: (key, value) => kept.set(key, value),
-      removeItem: (key) => kept.delete(key),
-    };
   }
 }

@@ -1,7 +1,7 @@
 // Who serves, the place in line, what is wrong, and the end of a conversation.
 
 import { html, useEffect, useState } from '../vendor/ui.js';
-import { Icon } from '../shared/icons.js';
+import { Icon, Tool } from '../shared/icons.js';
 import { pictureUrl, str } from '../shared/kinds.js';
 import { tell } from './host.js';
 import { tracked } from './tracked.js';
@@ -19,12 +19,8 @@ export const Header = tracked(function Header({ chat, i18n, title }) {
         <h1>${admin?.name || title || t('title')}</h1>
         <p>${chat.typing.value ? t('types') : t(admin ? 'here' : 'away')}</p>
       </div>
-      ${going && html`<button type="button" class="tool" aria-label=${t('end')} title=${t('end')} onClick=${() => setAsking(!asking)}>
-        <${Icon} name="out" />
-      </button>`}
-      <button type="button" class="tool" aria-label=${t('close')} title=${t('close')} onClick=${() => tell('close')}>
-        <${Icon} name="close" />
-      </button>
+      ${going && html`<${Tool} icon="out" label=${t('end')} onClick=${() => setAsking(!asking)} />`}
+      <${Tool} icon="close" label=${t('close')} onClick=${() => tell('close')} />
     </header>
     ${asking && going && html`<${Ending} chat=${chat} t=${t} done=${() => setAsking(false)} />`}
     <${Bars} chat=${chat} t=${t} />`;
@@ -41,7 +37,7 @@ function Face({ admin }) {
 }
 
 function Ending({ chat, t, done }) {
-  return html`<div class="bar ask" role="group" aria-label=${t('end')}>
+  return html`<div class="bar" role="group" aria-label=${t('end')}>
     <span>${t('endAsk')}</span>
     <button type="button" class="plain" onClick=${done}>${t('cancel')}</button>
     <button type="button" class="strong" ref=${(button) => button?.focus()} onClick=${() => {
@@ -55,14 +51,14 @@ const Bars = tracked(function Bars({ chat, t }) {
   const link = chat.link.value;
   const long = useLong(link === 'connecting');
   if (link === 'closed') {
-    return html`<p class="bar bad ask" role="alert"><span>${t('shut')}</span>
+    return html`<p class="bar bad" role="alert"><span>${t('shut')}</span>
       <button type="button" class="plain" onClick=${() => chat.tryAgain()}>${t('tryAgain')}</button></p>`;
   }
   const queue = chat.queue.value;
   const place = queue && t(queue.admins_online ? 'place' : 'nobody', { count: queue.position });
   return html`<div role="status">
     ${long && html`<p class="bar bad">${t('down')}</p>`}
-    ${!long && place && html`<p class="bar queue">${place}</p>`}
+    ${!long && place && html`<p class="bar">${place}</p>`}
   </div>`;
 });
 

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useMemo, useRef, useState } from '../vendor/ui.js';
 import { Composer } from '../shared/composer.js';
-import { Icon } from '../shared/icons.js';
+import { Tool } from '../shared/icons.js';
 import { pictureUrl, str } from '../shared/kinds.js';
 import { Log } from '../shared/log.js';
 import { Header } from './header.js';
@@ -38,9 +38,7 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
     if (!(await chat.recall(seq))) setTrouble(t('tooLate'));
   }
   const actions = (message) => message.seq && mine(message) && !message.recalled && Date.now() - message.created_at < RECALL_WITHIN
-    && html`<button type="button" class="tool small" aria-label=${t('recall')} title=${t('recall')} onClick=${() => takeBack(message)}>
-      <${Icon} name="redo" />
-    </button>`;
+    && html`<${Tool} class="small" icon="redo" label=${t('recall')} onClick=${() => takeBack(message)} />`;
   const drag = (event) => {
     if (!event.dataTransfer?.types.includes('Files')) return;
     setOver(event.type === 'dragover');
@@ -85,9 +83,7 @@ const Offer = tracked(function Offer({ chat, i18n }) {
     ${picture && html`<img src=${picture} alt="" width="44" height="44" />`}
     <div><span>${t('looking')}</span><b>${str(product.title)}</b></div>
     <button type="button" class="strong" onClick=${() => chat.send(product, 3)}>${t('send')}</button>
-    <button type="button" class="tool small" aria-label=${t('hide')} title=${t('hide')} onClick=${() => (chat.offer.value = null)}>
-      <${Icon} name="close" />
-    </button>
+    <${Tool} class="small" icon="close" label=${t('hide')} onClick=${() => (chat.offer.value = null)} />
   </section>`;
 });
 

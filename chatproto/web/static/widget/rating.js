@@ -3,7 +3,7 @@
 import { html, useState } from '../vendor/ui.js';
 import { tracked } from './tracked.js';
 
-const STAR = 'M12 2.6l2.9 6 6.5.9-4.7 4.6 1.100 6.500-5.800-3.100-5.800 3.100 1.100-6.500L2.600 9.500l6.500-.9z';
+const STAR = 'M12 2.6l2.9 6 6.5.9-4.7 4.6 1.1 6.5-5.8-3.1-5.8 3.1 1.1-6.5L2.6 9.5l6.5-.9z';
 const SCORES = [1, 2, 3, 4, 5];
 
 export const Rating = tracked(function Rating({ chat, t }) {
@@ -11,7 +11,7 @@ export const Rating = tracked(function Rating({ chat, t }) {
   const [text, setText] = useState('');
   const how = chat.rating.value;
   if (!how) return null;
-  if (how === 'thanks') return html`<p class="said" role="status">${t('thanks')}</p>`;
+  if (how === 'thanks') return html`<p role="status">${t('thanks')}</p>`;
   return html`<section class="rate" aria-label=${t('rate')}>
     <h2>${t('rate')}</h2>
     <fieldset class="stars">
@@ -24,7 +24,7 @@ export const Rating = tracked(function Rating({ chat, t }) {
     </fieldset>
     ${score > 0 && html`<textarea rows="2" maxlength="500" placeholder=${t('rateMore')} aria-label=${t('rateMore')} value=${text}
       onInput=${(event) => setText(event.target.value)}></textarea>`}
-    <div class="buttons">
+    <div>
       <button type="button" class="plain" onClick=${() => chat.rate(0)}>${t('later')}</button>
       ${score > 0 && html`<button type="button" class="strong" onClick=${() => chat.rate(score, text.trim())}>${t('send')}</button>`}
     </div>
