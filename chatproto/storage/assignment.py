@@ -61,22 +61,22 @@ class Decision(Generic[T]):
     appended: Outcome | None
 
 
-# There is a row, without a desk, also where the group has no admins or does not exist.
+_MOMENT = Prepared("SELECT now_ms(), coalesce((SELECT status = 'banned' FROM service_group WHERE id = %s), true)")
+# A statement of its own: with a time that is a value, whose sessions ended since is looked up once for all admins.
 _DESKS = Prepared(
     """
-    SELECT moment.at, coalesce(g.status = 'banned', true), a.id, a.name, a.avatar, a.status = 'banned',
+    SELECT a.id, a.name, a.avatar, a.status = 'banned',
            EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
                    AND s.group_id = a.group_id AND s.ended_at IS NULL),
            EXISTS (SELECT FROM session s WHERE s.person_type = 3 AND s.person_id = a.id
-                   AND s.group_id = a.group_id AND s.ended_at > moment.at - %(grace)s)
+                   AND s.group_id = a.group_id AND s.ended_at > %(since)s)
                OR coalesce((SELECT min(n.started_at) FROM node n WHERE n.lease_until > now_ms())
-                           > moment.at - %(grace)s, false),
+                           > %(since)s, false),
            a.suspended, a.capacity,
            (SELECT count(*) FROM conversation c WHERE c.admin_id = a.id AND c.state = 'serving'
             AND c.group_id = a.group_id),
            a.last_assigned_at
-    FROM (SELECT now_ms() AS at OFFSET 0) moment
-    LEFT JOIN service_group g ON g.id = %(group)s LEFT JOIN admin a ON a.group_id = g.id
+    FROM admin a WHERE a.group_id = %(group)s
     """
 )
 _THREADS = Prepared(
@@ -179,18 +179,14 @@ class AssignmentStore:
         return await self._pool.repeated(work)
 
     async def _read(self, transaction: Transaction, group_id: int, scope: Scope) -> Board:
-        desks = await transaction.fetch(_DESKS, {"grace": self._grace, "group": group_id})
+        [(now, banned)] = await transaction.fetch(_MOMENT, (group_id,))
+        desks = await transaction.fetch(_DESKS, {"since": now - self._grace, "group": group_id})
         threads = await transaction.fetch(
             _THREADS,
             {"group": group_id, "gid": scope.gid, "ids": list(scope.conversations), "admin": scope.of_admin},
         )
-        now, banned = desks[0][:2]
         found = {row[0]: Thread(*row) for row in threads}
-        home = {
-            id_: Desk(Person(Role.ADMIN, id_, name, avatar), *rest)
-            for _, _, id_, name, avatar, *rest in desks
-            if id_ is not None
-        }
+        home = {id_: Desk(Person(Role.ADMIN, id_, name, avatar), *rest) for id_, name, avatar, *rest in desks}
         moved = {thread.admin_id for thread in found.values() if thread.admin_id is not None} - home.keys()
         return Board(group_id, now, banned, home, found, await people.persons(transaction, sorted(moved)))
 
