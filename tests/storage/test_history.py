@@ -30,7 +30,7 @@ class EntryTests(WorldTestCase):
         sent, _ = await self.server.say(guest, "hi", "a")
         entry = await self.entry(guest)
         self.assertEqual(entry.last_message, sent.message)
-        self.assertEqual((entry.last_time, entry.rev), (sent.message.created_at, sent.outcome.rev))
+        self.assertEqual((entry.last_time, entry.rev), (sent.message.created_at, sent.events[0].rev))
         answered = await self.server.answer(ann, guest, "welcome")
         entry = await self.entry(guest)
         self.assertEqual(entry.last_message, answered.message)
