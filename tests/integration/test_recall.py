@@ -106,11 +106,12 @@ class RecallTests(DaemonTestCase):
         asked = [guest.request(22310, seq=seq) for seq in mine[0]]
         asked += [alice.request(32310, gid=guest.gid, seq=seq) for seq in mine[1]]
         asked += [guest.request(22300, msg="more") for _ in range(5)]
-        await all_of(*asked)
+        told = [reply["data"]["message_info"]["seq"] for reply in await all_of(*asked)]
         last = 40 + 20 + 5
-        for client, numbers in ((guest, (22398, 22399)), (alice, (32398, 32399))):
+        of_alice, of_guest = told[10:20], told[:10] + told[20:]
+        for client, numbers, newest in ((guest, (22398, 22399), max(of_alice)), (alice, (32398, 32399), max(of_guest))):
             own, other = numbers
-            await client.push(other, lambda data: data["message_info"]["seq"] >= last - 5)
+            await client.push(other, lambda data, newest=newest: data["message_info"]["seq"] == newest)
             page = await client.good_request(
                 *(22100 if client is guest else 32100,),
                 **({} if client is guest else {"gid": guest.gid, "group_id": self.group_id}),
