@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import Deferred
 
 from tests.integration.case import DaemonTestCase, all_of
 from tests.integration.client import Client, Frame, same
 from tests.integration.daemon import Daemon, token
 from tests.integration.test_old_client import OldClient
+
+
+def _is(seq: int, data: Frame) -> bool:
+    return bool(data["message_info"]["seq"] == seq)
 
 
 class RecallTests(DaemonTestCase):
@@ -111,7 +117,7 @@ class RecallTests(DaemonTestCase):
         of_alice, of_guest = told[10:20], told[:10] + told[20:]
         for client, numbers, newest in ((guest, (22398, 22399), max(of_alice)), (alice, (32398, 32399), max(of_guest))):
             own, other = numbers
-            await client.push(other, lambda data, newest=newest: data["message_info"]["seq"] == newest)
+            await client.push(other, partial(_is, newest))
             page = await client.good_request(
                 *(22100 if client is guest else 32100,),
                 **({} if client is guest else {"gid": guest.gid, "group_id": self.group_id}),
