@@ -18,7 +18,7 @@ run: venv
 
 test: venv
 	tests/browser/install.sh
-	$(VENV)/bin/python -m twisted.trial tests
+	$(VENV)/bin/python -m twisted.trial -j2 tests
 
 lint: venv
 	$(VENV)/bin/ruff check

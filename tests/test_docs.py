@@ -83,7 +83,7 @@ class ReadmeTests(SynchronousTestCase):
         """Whoever pastes the second block has run the tests, with what they need."""
         second = blocks(README, "sh")[1]
         self.assertIn(".[test]", second)
-        self.assertIn("-m twisted.trial tests", second)
+        self.assertIn("-m twisted.trial -j2 tests", second)
 
     def test_both_languages_say_the_same(self) -> None:
         """Readers of Chinese paste the same commands and follow the same conversation."""
