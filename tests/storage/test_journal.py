@@ -588,3 +588,21 @@ class PlanTests(JournalTestCase):
         )
         stored = 4 * 8 * 2 * len(self.guests)
         self.assertEqual(scans, [("conversation", 0, True, 20_000), ("message", 0, True, 100_000 + stored)])
+
+    async def test_known_by_cmid(self) -> None:
+        """What a repeat costs does not grow with the conversation, whatever the table was like when the plan was made."""
+        self.guests = [await self.customer("queued") for _ in range(10)]
+        await self.alone(self.server)
+        for burst in (1, 30, 50):
+            self.query("TRUNCATE message")
+            self.query("VACUUM ANALYZE")
+            self.query("SELECT pg_stat_reset()")
+            server = await self.serve(name=f"burst{burst}")
+            for n in range(8):
+                drafts = [guest_draft(self.guests[i % 10], cmid=f"{burst:03}-{n:03}-{i:012}") for i in range(burst)]
+                await gatherResults([server.journal.append(each) for each in drafts])
+            await self.alone(server)
+            scans = self.query(
+                "SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'message' ORDER BY indexrelname"
+            )
+            self.assertEqual(scans, [(8 * burst, 0), (0, 0)], f"bursts of {burst}")
