@@ -40,7 +40,7 @@ async def chat_list(call: Call, request: bodies.ChatList) -> Answer:
     else:
         desk = await sessions.desk_page(call.who, request.state, request.page_index)
     refresh, renewed = await _renewed(call)
-    return Answer({**desk_data(call.ix, desk), **refresh}, renewed=renewed)
+    return Answer({**desk_data(call.ix, desk, call.v), **refresh}, renewed=renewed)
 
 
 @command(codes.CHAT_CONTENT, bodies.ChatContent, Role.ADMIN, reads=True)
@@ -60,7 +60,7 @@ async def chat_content(call: Call, request: bodies.ChatContent) -> Answer:
     admins = await messaging.writers(writers, conversation.group_id)
     refresh, renewed = await _renewed(call)
     data = {
-        **desk_data(call.ix, Desk(admins, {conversation.id: conversation}, False)),
+        **desk_data(call.ix, Desk(admins, {conversation.id: conversation}, False), call.v),
         "recs": render.recs(found, call.v),
         "page_index": request.page_index,
         "page_size": size,

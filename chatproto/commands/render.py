@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -75,8 +76,17 @@ def guest_entry(entry: Conversation) -> Data:
     }
 
 
-def guest_list(entries: Iterable[Conversation]) -> Data:
-    return {str(entry.gid): guest_entry(entry) for entry in entries}
+def guest_list(entries: Iterable[Conversation], handovers: Mapping[int, Handover] = MappingProxyType({})) -> Data:
+    """Entries by gid.
+
+    :param handovers: by conversation_id; clients of the given document are shown none.
+    """
+    found = {}
+    for entry in entries:
+        found[str(entry.gid)] = shown = guest_entry(entry)
+        if entry.id in handovers:
+            shown["handover"] = handover(handovers[entry.id])
+    return found
 
 
 def admin_entry(admin: Admin) -> Data:
@@ -115,16 +125,16 @@ def standing(standing: Standing) -> Data:
     return {"state": standing.state, "admin": admin(standing.admin), "queue": queue(standing.queue)}
 
 
-def handed(handover: Handover, entry: Conversation, messages: Iterable[Message], v: int = 2) -> Data:
+def handover(handover: Handover) -> Data:
+    """How a guest came to an admin."""
+    return {"from_aix": handover.from_aix, "to_aix": handover.to_aix, "note": handover.note, "at": handover.at}
+
+
+def handed(came: Handover, entry: Conversation, messages: Iterable[Message], v: int = 2) -> Data:
     """What 32400, 32401, 32402 and 32020 carry; *v* as in :func:`recs`."""
     return {
         "gid": entry.gid,
-        "data": {
-            "from_aix": handover.from_aix,
-            "to_aix": handover.to_aix,
-            "note": handover.note,
-            "at": handover.at,
-        },
+        "data": handover(came),
         "guest_info": guest_entry(entry),
         "recs": recs(messages, v),
     }

@@ -31,12 +31,12 @@ async def renewal(call: Call, claims: Claims | None) -> tuple[dict[str, Any], Cl
     return {"is_refresh": 1, "refresh_token": token}, renewed
 
 
-def desk_data(ix: str, desk: Desk, admin_list: dict[str, Any] | None = None) -> dict[str, Any]:
-    """``ix``, ``admin_list``, ``guest_list``, ``guests_more`` of 31000 and 32000."""
+def desk_data(ix: str, desk: Desk, v: int) -> dict[str, Any]:
+    """``ix``, ``admin_list``, ``guest_list``, ``guests_more`` of 31000 and 32000, for a client that knows *v*."""
     return {
         "ix": ix,
-        "admin_list": render.admin_list(desk.admins.values()) if admin_list is None else admin_list,
-        "guest_list": render.guest_list(desk.guests.values()),
+        "admin_list": render.admin_list(desk.admins.values()),
+        "guest_list": render.guest_list(desk.guests.values(), desk.handovers if v >= 2 else {}),
         "guests_more": desk.more,
     }
 
@@ -76,7 +76,7 @@ async def admin_login(call: Call, request: bodies.AdminLogin) -> Answer:
     if renewed is not None:
         principal = replace(principal, expires_at=renewed.exp)
     login = Login(principal, renewed or claims, request.v, follows(principal, desk.guests.values()))
-    return Answer({**desk_data(call.ix, desk), **refresh}, events, login=login)
+    return Answer({**desk_data(call.ix, desk, request.v), **refresh}, events, login=login)
 
 
 @command(codes.ADMIN_LOGOUT, bodies.AdminLogout, Role.ADMIN)

@@ -135,6 +135,11 @@ class Conversation:
     def gid(self) -> int:
         return self.guest.id
 
+    @property
+    def transferred(self) -> bool:
+        """Whoever serves the guest got the guest by a transfer."""
+        return self.state == SERVING and self.reason == "transferred"
+
 
 class Known(NamedTuple):
     """What a receiver of news knows of a conversation that it follows."""

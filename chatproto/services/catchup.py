@@ -61,8 +61,9 @@ class CatchUp:
         if entry.state == SERVING and entry.admin_id is not None:
             person = (await people.persons(self._pool, [entry.admin_id])).get(entry.admin_id)
             handover = Handover(None, entry.admin_id, None, entry.last_time)
-            if entry.reason == "transferred":
-                handover = await history.last_transfer(self._pool, conversation_id) or handover
+            if entry.transferred:
+                transfers = await history.last_transfers(self._pool, [conversation_id])
+                handover = transfers.get(conversation_id, handover)
         place = await history.queue_place(self._pool, entry.group_id, entry.gid)
         return Snapshot(entry, found, Standing(entry.state, person, place), handover)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import orjson
 from twisted.logger import Logger
@@ -14,6 +14,7 @@ from chatproto.domain.events import Event, Expelled
 from chatproto.domain.model import (
     Admin,
     Conversation,
+    Handover,
     Person,
     Principal,
     Role,
@@ -40,11 +41,15 @@ DESK = 100
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What an admin sees after logging in: ``admin_list``, ``guest_list``, ``guests_more``."""
+    """What an admin sees after logging in: ``admin_list``, ``guest_list``, ``guests_more``.
+
+    :ivar handovers: conversation_id → how the guest came, of those whom a colleague transferred.
+    """
 
     admins: dict[int, Admin]
     guests: dict[int, Conversation]
     more: bool
+    handovers: Mapping[int, Handover] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Sessions:
         """``admin_list`` and ``guest_list`` of 31000 and 32000."""
         admins = await people.admins(self._pool, admin.group_id)
         guests, more = await history.desk_list(self._pool, admin.group_id, admin.person.id, limit=DESK)
-        return Desk(admins, guests, more)
+        return Desk(admins, guests, more, await self._handovers(guests))
 
     async def desk_page(self, admin: Principal, state: str, page_index: int) -> Desk:
         """32000 with ``state``."""
@@ -116,7 +121,14 @@ class Sessions:
         guests, more = await history.desk_page(
             self._pool, admin.group_id, admin.person.id, state, page_index, limit=DESK
         )
-        return Desk(admins, guests, more)
+        return Desk(admins, guests, more, await self._handovers(guests))
+
+    async def _handovers(self, guests: dict[int, Conversation]) -> dict[int, Handover]:
+        """Of those who were transferred to whoever serves them: mostly nobody was, and nothing is asked."""
+        came = [id_ for id_, entry in guests.items() if entry.transferred]
+        found = await history.last_transfers(self._pool, came)
+        # Who was handed on between the two statements is told by a push.
+        return {id_: handover for id_, handover in found.items() if handover.to_aix == guests[id_].admin_id}
 
     async def admins_online(self, admin: Principal) -> dict[int, Admin]:
         """33000."""

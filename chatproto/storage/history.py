@@ -250,14 +250,16 @@ async def served_by(reader: Reader, admin_ids: Sequence[int]) -> list[tuple[int,
     return [(admin_id, conversation_id) for admin_id, conversation_id in rows]
 
 
-async def last_transfer(reader: Reader, conversation_id: int) -> Handover | None:
-    """The newest transfer of a conversation."""
+async def last_transfers(reader: Reader, ids: Sequence[int]) -> dict[int, Handover]:
+    """The newest transfer of each of these conversations that ever was transferred."""
+    if not ids:
+        return {}
     rows = await reader.fetch(
-        "SELECT from_admin_id, to_admin_id, note, at FROM transfer WHERE conversation_id = %s"
-        " ORDER BY at DESC, id DESC LIMIT 1",
-        (conversation_id,),
+        "SELECT c.id, t.from_admin_id, t.to_admin_id, t.note, t.at FROM unnest(%s::bigint[]) AS c (id), LATERAL ("
+        "SELECT * FROM transfer x WHERE x.conversation_id = c.id ORDER BY x.at DESC, x.id DESC LIMIT 1) t",
+        (list(ids),),
     )
-    return Handover(*rows[0]) if rows else None
+    return {id_: Handover(*fields) for id_, *fields in rows}
 
 
 async def queue_place(reader: Reader, group_id: int, gid: int) -> QueuePlace | None:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from bench.growth import blocks, fill
 from bench.people import People
 from bench.plans import DESK, Explaining, Plan, done, of_conversation, parse
-from chatproto.storage.history import desk_list, desk_page
+from chatproto.storage.history import desk_list, desk_page, last_transfers
 from tests.database import DatabaseTestCase, execute
 
 # A hundred admins in ten groups have served 400 guests each.
@@ -84,6 +84,23 @@ class ListTests(DatabaseTestCase):
         )
         self.assertLess(blocks, 40, nodes)
         self.assertNotIn("Sort", nodes)
+
+    async def test_handovers(self) -> None:
+        """Of guests who were handed on very often the last transfer alone is read."""
+        execute(
+            self.dsn,
+            "INSERT INTO transfer (conversation_id, from_admin_id, to_admin_id, note, at)"
+            " SELECT i % 20 + 1, 1, 2, 'likes tea', i FROM generate_series(1, 20000) i",
+        )
+        execute(self.dsn, "VACUUM ANALYZE transfer")
+        connection = psycopg2.connect(self.dsn)
+        self.addCleanup(connection.close)
+        reader = Explaining(connection)
+        found = await deferToThread(lambda: done(last_transfers(reader, list(range(1, 21)))))
+        self.assertEqual(len(found), 20)
+        [plan] = reader.plans
+        self.assertLess(plan.blocks, 100, plan.nodes)
+        self.assertIn("Index Scan on transfer", plan.nodes)
 
 
 class ParseTests(SynchronousTestCase):

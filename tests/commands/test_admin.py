@@ -639,6 +639,29 @@ class TransferTests(DeskCase):
         await self.bob.push(32399)
         self.assertNotIn(32399, self.ann.numbers())
 
+    async def test_note_is_kept(self) -> None:
+        """Who logs in later, or asks again, still finds from whom the guest came and the note; old clients do not."""
+        handed = await self.ann.ok(32400, gid=self.al.gid, aix=self.bob.admin_id, note="likes tea")
+        gid = str(self.al.gid)
+        phone, old = await self.admin(self.bob.admin_id), await self.admin(self.bob.admin_id, v=1)
+        self.assertFields(phone.welcome["guest_list"][gid], GUEST_ENTRY | {"handover"})
+        self.assertEqual(phone.welcome["guest_list"][gid]["handover"], handed["data"])
+        self.assertFields(old.welcome["guest_list"][gid], GUEST_ENTRY)
+        for parameters in ({}, {"state": "serving"}):
+            for client, fields in ((self.bob, GUEST_ENTRY | {"handover"}), (old, GUEST_ENTRY)):
+                self.assertFields((await client.ok(32000, **parameters))["guest_list"][gid], fields)
+
+    async def test_note_of_before(self) -> None:
+        """A note is for whom it was written: who gets the guest in another way is not shown it."""
+        await self.ann.ok(32400, gid=self.al.gid, aix=self.bob.admin_id, note="likes tea")
+        await self.bob.push(32401, gid=self.al.gid)
+        await self.bob.ok(32060, gid=self.al.gid)
+        gid = str(self.al.gid)
+        self.assertFields((await self.bob.ok(32000))["guest_list"][gid], GUEST_ENTRY)
+        await self.al.ok(22300, msg="one more thing")
+        self.assertEqual((await self.bob.push(32401))["data"]["note"], None)
+        self.assertFields((await self.bob.ok(32000))["guest_list"][gid], GUEST_ENTRY)
+
     async def test_without_note(self) -> None:
         """The note is null when there is none."""
         data = await self.ann.ok(32400, gid=self.al.gid, aix=self.bob.admin_id)

@@ -155,6 +155,15 @@ class Entries(SynchronousTestCase):
         """guest_list is keyed by gid."""
         self.assertEqual(read(render.guest_list([conversation()])), {"12": read(render.guest_entry(conversation()))})
 
+    def test_handover(self) -> None:
+        """An entry of the list says how a guest came whom a colleague transferred; others say nothing of it."""
+        entry = conversation()
+        shown = read(
+            render.guest_list([entry], {entry.id: Handover(8, 7, "likes tea", 1234), 0: Handover(9, 7, None, 5)})
+        )
+        told = {"from_aix": 8, "to_aix": 7, "note": "likes tea", "at": 1234}
+        self.assertEqual(shown, {"12": {**read(render.guest_entry(entry)), "handover": told}})
+
     def test_admin(self) -> None:
         """An admin_list entry holds what the document lists; aix equals admin_id; keyed by it."""
         entry = render.admin_entry(desk(BOB, status=2))

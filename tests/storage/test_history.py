@@ -236,14 +236,17 @@ class FollowingTests(WorldTestCase):
         self.assertEqual(sorted(found), sorted((self.state(guest)[1], guest.conversation_id) for guest in guests))
         self.assertEqual(await history.served_by(self.server.pool, []), [])
 
-    async def test_last_transfer(self) -> None:
-        """The newest transfer of a conversation is the one that counts."""
+    async def test_last_transfers(self) -> None:
+        """The newest transfer of each conversation is the one that counts; who never was handed on has none."""
         ann = await self.on_duty()
-        guest = await self.customer("serving")
-        assert guest.conversation_id is not None
-        self.assertIsNone(await history.last_transfer(self.server.pool, guest.conversation_id))
+        guests = [await self.customer("serving") for _ in range(3)]
+        ids = [guest.conversation_id for guest in guests]
+        self.assertEqual(await history.last_transfers(self.server.pool, ids), {})  # type: ignore[arg-type]
         bob = await self.on_duty("Bob")
-        gid = guest.person.id
+        gid = guests[0].person.id
         await self.server.assignment.transfer(ann, gid, bob.person.id, "speaks French")
         handed, _ = await self.server.assignment.transfer(bob, gid, ann.person.id, None)
-        self.assertEqual(await history.last_transfer(self.server.pool, guest.conversation_id), handed.handover)
+        other, _ = await self.server.assignment.transfer(ann, guests[1].person.id, bob.person.id, "in a hurry")
+        found = await history.last_transfers(self.server.pool, ids)  # type: ignore[arg-type]
+        self.assertEqual(found, {ids[0]: handed.handover, ids[1]: other.handover})
+        self.assertEqual(await history.last_transfers(self.server.pool, []), {})
