@@ -1,0 +1,166 @@
+"""What agents and guests notice of a server that is killed and of a network that goes, without loading a page anew."""
+
+from __future__ import annotations
+
+import json
+
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.browser.case import BrowserTestCase
+from tests.browser.server import Server, wait_until
+from tests.browser.shop import WidgetTestCase, options
+
+BANNER = "No connection. What you write is kept"
+SEND = 32300
+
+
+def write(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+class RestartTests(WidgetTestCase):
+    def make_server(self) -> Server:
+        server = Server(*options()).start()
+        self.addCleanup(server.close)
+        return server
+
+    def test_both_write_on(self) -> None:
+        """The server is killed while agent and guest write: both write on, and all of it arrives once when it is back."""
+        self.expect_trouble()
+        desk = self.console(self.add_admin("Alice"))
+        shop = self.visit().open()
+        shop.write("Guest 0")
+        desk.locator(".chat-row").click()
+        log = desk.get_by_role("log")
+        expect(log.get_by_text("Guest 0")).to_be_visible()
+        for page in (desk, shop.page):
+            page.evaluate("window.neverLoadedAnew = true")
+        field = desk.get_by_role("textbox", name="Message")
+        for number in (1, 2, 3):
+            write(desk, f"Agent {number}")
+            shop.write(f"Guest {number}")
+        field.press_sequentially("Agent")
+        shop.box.press_sequentially("Guest")
+        # Of what was just sent some is acknowledged, and some nobody knows of.
+        self.server.kill()
+        for typed in (field, shop.box):
+            typed.press_sequentially(" 4")
+            typed.press("Enter")
+            expect(typed).to_have_value("")
+        write(desk, "Agent 5")
+        shop.write("Guest 5")
+        field.press_sequentially("A draft of the agent")
+        shop.box.press_sequentially("A draft of the guest")
+        expect(desk.get_by_text(BANNER)).to_be_visible()
+        expect(shop.frame.get_by_text("No connection", exact=False)).to_be_visible()
+        self.server.start_again()
+        desk.get_by_role("button", name="Try now").click()
+        for page in (log, shop.log):
+            expect(page.get_by_text("Sending…")).to_have_count(0)
+            expect(page.locator(".bubble")).to_have_count(11)
+        expect(desk.get_by_text(BANNER)).to_have_count(0)
+        expect(shop.frame.get_by_text("No connection", exact=False)).to_have_count(0)
+        expect(field).to_have_value("A draft of the agent")
+        expect(shop.box).to_have_value("A draft of the guest")
+        seen = log.locator(".bubble").all_inner_texts()
+        self.assertEqual([one for one in seen if "Agent" in one], [f"Agent {number}" for number in range(1, 6)])
+        self.assertEqual([one for one in seen if "Guest" in one], [f"Guest {number}" for number in range(6)])
+        self.assertEqual(shop.log.locator(".bubble").all_inner_texts(), seen)
+        stored = self.server.daemon.sql("SELECT body FROM message WHERE recalls IS NULL ORDER BY seq")
+        self.assertEqual([json.loads(body) for (body,) in stored], seen)
+        # Both are there again for each other, and for the drafts.
+        field.press("Enter")
+        shop.box.press("Enter")
+        expect(shop.bubble("A draft of the agent")).to_be_visible()
+        expect(log.get_by_text("A draft of the guest")).to_be_visible()
+        for page in (desk, shop.page):
+            self.assertTrue(page.evaluate("window.neverLoadedAnew"))
+
+
+class Network:
+    """The way of a page to the server, which the browser's own "offline" does not close.
+
+    :ivar gone: open connections swallow everything, and new ones fail.
+    :ivar opened: how many have been tried.
+    :ivar sent: how many messages the page has sent to the server.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self.gone = False
+        self.opened = 0
+        self.sent = 0
+        page.route_web_socket(lambda url: True, self._route)
+
+    def go(self) -> None:
+        """As in a tunnel."""
+        self.gone = True
+        self._page.context.set_offline(True)
+
+    def come_back(self) -> None:
+        self.gone = False
+        self._page.context.set_offline(False)
+
+    def _route(self, route: WebSocketRoute) -> None:
+        self.opened += 1
+        if self.gone:
+            route.close(code=4002)
+            return
+        server = route.connect_to_server()
+        dead = False
+
+        def passes() -> bool:
+            nonlocal dead
+            dead = dead or self.gone
+            return not dead
+
+        def up(message: str | bytes) -> None:
+            if passes():
+                self.sent += json.loads(message).get("api_key") == SEND
+                server.send(message)
+
+        def down(message: str | bytes) -> None:
+            if passes():
+                route.send(message)
+
+        route.on_message(up)
+        server.on_message(down)
+
+
+class OfflineTests(BrowserTestCase):
+    def test_tunnel(self) -> None:
+        """Who comes out of a tunnel is connected at once, without a delay, and what was written in it arrives once."""
+        page = self.person()
+        page.clock.install()
+        network = Network(page)
+        desk = self.console(self.add_admin("Alice"), page)
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        log = desk.get_by_role("log")
+        expect(log.get_by_text("Hello")).to_be_visible()
+        # From here on nothing in the page happens because of the time, unless the test lets it go on.
+        desk.clock.pause_at(desk.evaluate("Date.now() / 1000 + 1"))
+        network.go()
+        write(desk, "Written as it became dark")
+        expect(log.get_by_text("Sending…")).to_be_visible()
+        desk.clock.run_for(8_100)
+        wait_until(lambda: [desk.title(), network.opened][1] == 2, "the loss of the link")
+        desk.clock.run_for(1_300)
+        expect(desk.get_by_text(BANNER)).to_be_visible()
+        write(desk, "Written in the tunnel")
+        expect(log.get_by_text("Sending…")).to_have_count(2)
+        gina.say("Where are you?")
+        network.come_back()
+        expect(log.get_by_text("Sending…")).to_have_count(0)
+        expect(log.locator(".bubble")).to_have_text(
+            ["Hello", "Where are you?", "Written as it became dark", "Written in the tunnel"]
+        )
+        self.assertEqual(network.sent, 2)
+        desk.clock.run_for(200)
+        expect(desk.get_by_text(BANNER)).to_have_count(0)
+        self.assertEqual(
+            [one["msg"] for one in gina.history() if one["sender"]["type"] == "admin"],
+            ["Written as it became dark", "Written in the tunnel"],
+        )
