@@ -218,6 +218,56 @@ class DeskTests(BrowserTestCase):
         self.assertEqual(gina.push(22399)["message_info"]["sender"]["name"], "Bob")
         self.assertNotIn("asks for", str(gina.history()))
 
+    def test_note_is_kept(self) -> None:
+        """From whom a guest came, and the note, are there after a reload, on another device and after a lost connection;
+        among the messages at the time of the transfer."""
+        alice, bob = self.add_admin("Alice"), self.add_admin("Bob")
+        desk = self.console(alice)
+        gina = self.guest()
+        gina.say("I would like the red one")
+        expect(desk.get_by_role("button", name="Gina")).to_be_visible()
+        away = self.console(bob)
+        away.context.set_offline(True)
+        self.expect_trouble()
+        away.evaluate("dispatchEvent(new Event('offline'))")
+        other = self.console(bob)
+        desk.get_by_role("button", name="Gina").click()
+        desk.get_by_role("button", name="Transfer").click()
+        dialog = desk.get_by_role("dialog")
+        dialog.get_by_role("radio", name="Bob").check()
+        dialog.get_by_role("textbox").fill("asks for the red one")
+        dialog.get_by_role("button", name="Transfer").click()
+        gina.push(22099, lambda data: data["reason"] == "transferred")
+        gina.say("Are you there?")
+        line = "Alice handed this guest over: asks for the red one"
+        away.context.set_offline(False)
+        later = self.console(bob)
+        for page in (away, other, later):
+            page.get_by_role("button", name="Gina").click()
+        other.reload()
+        for page in (away, other, later):
+            rows = page.get_by_role("log").locator(".text, .note")
+            expect(rows).to_have_text(["I would like the red one", line, "Are you there?"])
+        self.picture(other, "console-handed-over")
+        # Of a long conversation the line comes with the messages around it.
+        self.server.daemon.sql(
+            "INSERT INTO message (conversation_id, seq, sender_id, created_at, sender_type, file_type, cmid, body)"
+            " SELECT c.id, 2 + n, c.guest_id, now_ms() + n, 1, 0, 's' || n, '\"Line ' || n || '\"'"
+            " FROM conversation c, generate_series(1, 100) n WHERE guest_id = %s",
+            gina.gid,
+        )
+        self.server.daemon.sql("UPDATE conversation SET last_seq = 102 WHERE guest_id = %s", gina.gid)
+        other.reload()
+        log = other.get_by_role("log")
+        expect(log.get_by_text("Line 100", exact=True)).to_be_in_viewport()
+        expect(log.get_by_text(line)).to_have_count(0)
+        log.hover()
+        while not log.get_by_text("I would like the red one").count():
+            other.mouse.wheel(0, -900)
+            expect(log).to_have_attribute("aria-busy", "false")
+        texts = log.locator(".text, .note").all_inner_texts()
+        self.assertEqual(texts[:4], ["I would like the red one", line, "Are you there?", "Line 1"])
+
     def test_somebody_else_serves(self) -> None:
         """A message to a guest whom a colleague has by now is not lost: it says why it was not sent, and waits."""
         alice, bob = self.add_admin("Alice"), self.add_admin("Bob")

@@ -25,7 +25,8 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const others = entry.state === 'away' || (entry.state === 'serving' && !mineNow);
   const locale = i18n.locale.value;
 
-  const shown = useMemo(() => withNotes(messages, notes, desk.admins.peek(), i18n), [messages, notes, locale]);
+  const older = thread.older.value;
+  const shown = useMemo(() => withNotes(messages, notes, older, desk.admins.peek(), i18n), [messages, notes, older, locale]);
   const pending = useMemo(
     () => [
       ...outbox.filter(({ to }) => to === gid).map((one) => (one.state === 'failed' ? { ...one, why: why(one.code, i18n) } : one)),
@@ -85,7 +86,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
       <${Tool} class="info" icon="info" label=${t('details')} onClick=${onDetails} />
     </header>
     <${Log} i18n=${i18n} messages=${shown} pending=${pending} mine=${mine} readSeq=${entry.guest_read_seq}
-      older=${thread.older.value && desk.ready} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}
+      older=${older && desk.ready} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}
       onSeen=${(seq) => desk.seen(gid, seq)} who=${who} actions=${actions}
       onRetry=${(one) => (one.again ? one.again() : desk.outbox.retry(one.cmid))}
       onDiscard=${(one) => (one.again ? desk.uploads.drop(one.cmid) : desk.outbox.discard(one.cmid))}
@@ -145,10 +146,12 @@ const UPLOAD = { '-413': 'tooLarge', '-415': 'badType', '-429': 'quota', '-507':
 
 const whyUpload = (code, i18n) => i18n.t(UPLOAD[code] ?? 'uploadFailed');
 
-/** Messages and what else happened, in the order of time. */
-function withNotes(messages, notes, admins, i18n) {
-  if (!notes?.length) return messages;
-  const lines = notes.map(({ key, at, from_aix, note }) => {
+/** Messages and what else happened, in the order of time; what happened before the oldest message here comes with older ones. */
+function withNotes(messages, notes, older, admins, i18n) {
+  const from = older ? (messages[0]?.created_at ?? Infinity) : 0;
+  const here = notes?.filter(({ at }) => at >= from) ?? [];
+  if (!here.length) return messages;
+  const lines = here.map(({ key, at, from_aix, note }) => {
     const name = admins[from_aix]?.name ?? String(from_aix);
     return { key, created_at: at, at, note: i18n.t(note ? 'fromColleagueNote' : 'fromColleague', { name, note }) };
   });

@@ -118,6 +118,9 @@ export class Desk {
       this.admins.value = admin_list;
       this.guests.value = listed;
       this.more.value = guests_more;
+      for (const { gid, handover } of listed.values()) {
+        if (handover) this.#noteHandover(gid, handover);
+      }
     });
     for (const [gid, thread] of this.#threads) {
       const entry = listed.get(gid);
