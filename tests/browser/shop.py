@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from playwright.sync_api import FrameLocator, Locator, Page
+from playwright.sync_api import FrameLocator, Locator, Page, expect
 from websockets.sync.client import connect
 
 from tests.browser.case import BrowserTestCase, shared_server
@@ -126,6 +126,8 @@ class Widget:
 
     def open(self) -> Widget:
         self.launcher.click()
+        # What the frame holds is laid out also while the panel is shut: that it shows is asked of the page.
+        expect(self.panel).to_be_visible()
         self.box.wait_for()
         return self
 

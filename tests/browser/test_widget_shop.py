@@ -218,7 +218,9 @@ class PageTests(WidgetTestCase):
         self.assertEqual(shop.page.evaluate(before), names - 1)
         self.assertEqual(shop.page.evaluate("typeof window.chatproto"), "undefined")
         shop.page.evaluate("window.dispatchEvent(new StorageEvent('storage', {key: null}))")
+        self.assertEqual(shop.page.evaluate("sessionStorage.length"), 0)
         shop.page.reload()
+        expect(shop.panel).to_be_hidden()
         shop.open()
 
     def test_idle(self) -> None:

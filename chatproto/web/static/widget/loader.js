@@ -272,6 +272,7 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
       forget();
     },
     destroy() {
+      commands.close(); // or the next page would open it by itself
       life.abort();
       peers?.close();
       unload();
