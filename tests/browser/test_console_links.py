@@ -26,7 +26,7 @@ class RestartTests(WidgetTestCase):
         return server
 
     def test_both_write_on(self) -> None:
-        """The server is killed while agent and guest write: both write on, and all of it arrives once when it is back."""
+        """The server is killed while agent and guest write: both write on, and all arrives once when it is back."""
         self.expect_trouble()
         desk = self.console(self.add_admin("Alice"))
         shop = self.visit().open()
@@ -56,9 +56,9 @@ class RestartTests(WidgetTestCase):
         expect(shop.frame.get_by_text("No connection", exact=False)).to_be_visible()
         self.server.start_again()
         desk.get_by_role("button", name="Try now").click()
-        for page in (log, shop.log):
-            expect(page.get_by_text("Sending…")).to_have_count(0)
-            expect(page.locator(".bubble")).to_have_count(11)
+        for side in (log, shop.log):
+            expect(side.get_by_text("Sending…")).to_have_count(0)
+            expect(side.locator(".bubble")).to_have_count(11)
         expect(desk.get_by_text(BANNER)).to_have_count(0)
         expect(shop.frame.get_by_text("No connection", exact=False)).to_have_count(0)
         expect(field).to_have_value("A draft of the agent")
