@@ -82,12 +82,13 @@ def console_fields(image_hosts: Sequence[str]) -> Fields:
 def frame_fields(image_hosts: Sequence[str], shops: Sequence[str]) -> Fields:
     """Of the guest's panel, which stands in the shop's page.
 
-    A shop's page that is isolated (COEP) takes only frames that are so, too. ``credentialless`` and not
-    ``require-corp``: pictures of products come from hosts that know nothing of it.
+    A shop's page that is isolated (COEP) takes only frames that are so, too. ``require-corp`` all browsers know, but
+    pictures of products come from hosts that know nothing of it: where there are such, it is ``credentialless``.
     """
+    embedder = b"credentialless" if image_hosts else b"require-corp"
     return (
         *_page(image_hosts, " ".join(("'self'", *shops)), media=True),
-        (b"Cross-Origin-Embedder-Policy", b"credentialless"),
+        (b"Cross-Origin-Embedder-Policy", embedder),
         (b"Cross-Origin-Resource-Policy", b"cross-origin"),
     )
 

@@ -22,9 +22,14 @@ PICTURE = (
     b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><path fill="#c4473a" d="M0 0h40v40H0z"/></svg>'
 )
 
+_ISOLATED = {"Cross_Origin_Embedder_Policy": "require-corp", "Cross_Origin_Opener_Policy": "same-origin"}
+
 
 class _Pages(BaseHTTPRequestHandler):
-    """/?chat=ORIGIN&data-…=…: a page with the widget's script tag, these attributes, and no script of its own."""
+    """/?chat=ORIGIN&data-…=…: a page with the widget's script tag, these attributes, and no script of its own.
+
+    With isolated=… it asks the browser to keep it apart from all other origins, as pages with threads do.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -49,10 +54,15 @@ class _Pages(BaseHTTPRequestHandler):
             "text/html; charset=utf-8",
             policy=f"default-src 'none'; script-src {chat}; frame-src {chat}; img-src data:; base-uri 'none'; "
             "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+            **(_ISOLATED if "isolated" in asked else {}),
         )
 
-    def _answer(self, body: bytes, content_type: str, code: int = 200, policy: str = "default-src 'none'") -> None:
+    def _answer(
+        self, body: bytes, content_type: str, code: int = 200, policy: str = "default-src 'none'", **fields: str
+    ) -> None:
         self.send_response(code)
+        for name, value in fields.items():
+            self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Security-Policy", policy)

@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.web.assets import STATIC, Assets, banner, stamp
+from chatproto.web.headers import frame_fields
 from chatproto.web.pages import pages
 from tests.web.asking import Asked, Response
 
@@ -210,6 +211,8 @@ class PolicyTests(Tree):
         self.assertNotIn("x-frame-options", page.fields)
         self.assertEqual(page.fields["cross-origin-embedder-policy"], "credentialless")
         self.assertEqual(page.fields["cross-origin-resource-policy"], "cross-origin")
+        alone = dict(frame_fields((), SHOPS))
+        self.assertEqual(alone[b"Cross-Origin-Embedder-Policy"], b"require-corp")
 
     def test_loader(self) -> None:
         """Any shop's page may load the loader, also an isolated one, and gets the newest."""
