@@ -226,10 +226,15 @@ class DeskTests(BrowserTestCase):
         gina = self.guest()
         gina.say("I would like the red one")
         expect(desk.get_by_role("button", name="Gina")).to_be_visible()
-        away = self.console(bob)
-        away.context.set_offline(True)
+        away = self.person()
+        away.add_init_script(
+            "window.WebSocket = class extends WebSocket { constructor(url) { super(url); window.socket = this; } }"
+        )
+        self.console(bob, away)
         self.expect_trouble()
-        away.evaluate("dispatchEvent(new Event('offline'))")
+        away.context.set_offline(True)
+        away.evaluate("socket.close()")
+        expect(away.get_by_text("No connection. What you write is kept")).to_be_visible()
         other = self.console(bob)
         desk.get_by_role("button", name="Gina").click()
         desk.get_by_role("button", name="Transfer").click()
