@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import FrameLocator, Locator, Page, expect
 from websockets.sync.client import connect
 
@@ -192,6 +193,13 @@ class WidgetTestCase(BrowserTestCase):
         agent = Agent(self.server, admin_id)
         self.addCleanup(agent.close)
         return agent
+
+    def check(self, page: Page) -> None:
+        """axe, in the page and in the frame: nothing that hinders people seriously."""
+        for frame in page.frames:
+            found = Axe().run(frame, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+            bad = [one for one in found if one["impact"] in ("serious", "critical")]
+            self.assertEqual([(one["id"], [node["target"] for node in one["nodes"]]) for one in bad], [])
 
     def address(self, **attributes: str) -> str:
         """Of a page of the shop; *attributes* of the script tag without their ``data-``."""

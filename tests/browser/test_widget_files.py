@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import base64
+import json
 
 from playwright.sync_api import expect
 
+from tests.browser.server import wait_until
 from tests.browser.shop import Agent, Widget, WidgetTestCase
 from tests.browser.test_files import png
+
+# A video as a browser records it, in base64.
+_RECORD = """async () => {
+  const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 48});
+  const pen = canvas.getContext('2d');
+  const recorder = new MediaRecorder(canvas.captureStream(25), {mimeType: 'video/webm'});
+  const parts = [];
+  recorder.ondataavailable = ({data}) => parts.push(data);
+  const ended = new Promise((done) => { recorder.onstop = done; });
+  recorder.start();
+  for (let count = 0; count < 6; count += 1) {
+    pen.fillStyle = `hsl(${count * 60} 60% 50%)`;
+    pen.fillRect(0, 0, 64, 48);
+    await new Promise((done) => setTimeout(done, 40));
+  }
+  recorder.stop();
+  await ended;
+  const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
+  return btoa(String.fromCharCode(...bytes));
+}"""
 
 
 class FileTests(WidgetTestCase):
@@ -27,20 +49,76 @@ class FileTests(WidgetTestCase):
         sent = alice.push(32399, lambda data: data["message_info"]["file_type"] == 1)["message_info"]["msg"]
         self.assertEqual((sent["width"], sent["height"]), (320, 200))
         expect(shop.log.locator(".picture img")).to_have_js_property("complete", True)
-        for place in (".composer textarea", ".log"):
+        for place, event in ((".composer textarea", "drop"), (".log", "drop"), (".composer textarea", "paste")):
             shop.frame.locator(place).evaluate(
-                """(place, content) => {
+                """(place, [event, content]) => {
                   const data = new DataTransfer();
                   const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
                   data.items.add(new File([bytes], 'a.png', {type: 'image/png'}));
-                  place.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}));
+                  const how = {bubbles: true, cancelable: true};
+                  place.dispatchEvent(event === 'drop' ? new DragEvent('drop', {dataTransfer: data, ...how})
+                    : new ClipboardEvent('paste', {clipboardData: data, ...how}));
                 }""",
-                base64.b64encode(png(100, 300)).decode(),
+                [event, base64.b64encode(png(100, 300)).decode()],
             )
             alice.push(32399, lambda data: data["message_info"]["file_type"] == 1)
-        expect(shop.log.locator(".picture img")).to_have_count(3)
-        self.assertEqual(len(alice.thread()), 4)
+        expect(shop.log.locator(".picture img")).to_have_count(4)
+        expect(shop.box).to_have_value("")
+        self.assertEqual(len(alice.thread()), 5)
         self.picture(shop.page, "widget-pictures")
+
+    def test_video(self) -> None:
+        """A video is shown where it was sent, with its first picture and its controls, and does not begin by itself."""
+        shop, alice = self.talking()
+        video = base64.b64decode(shop.page.evaluate(_RECORD))
+        shop.frame.locator("input[type=file]").set_input_files(
+            {"name": "lamp.webm", "mimeType": "video/webm", "buffer": video}
+        )
+        sent = alice.push(32399, lambda data: data["message_info"]["file_type"] == 5)["message_info"]["msg"]
+        shown = shop.log.locator("video")
+        expect(shown).to_be_visible()
+        expect(shown).to_have_attribute("src", sent["url"])
+        expect(shown).to_have_js_property("videoWidth", 64)
+        self.assertEqual(
+            shown.evaluate("({controls, autoplay, paused}) => [controls, autoplay, paused]"), [True, False, True]
+        )
+        alice.say(sent, 5)
+        expect(shown).to_have_count(2)
+        self.picture(shop.page, "widget-video")
+
+    def test_cancel(self) -> None:
+        """An upload shows how far it is; one that is cancelled leaves nothing, in the panel and on the server."""
+        shop, alice = self.talking()
+        frame = next(frame for frame in shop.page.frames if frame.url.startswith(self.chat))
+        session = shop.page.context.new_cdp_session(frame)
+        session.send("Network.enable")
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}
+        session.send("Network.emulateNetworkConditions", slow)
+        content = b"x" * 1_000_000
+        shop.frame.locator("input[type=file]").set_input_files(
+            {"name": "large.bin", "mimeType": "application/octet-stream", "buffer": content}
+        )
+        progress = shop.log.get_by_role("progressbar", name="Uploading large.bin")
+        expect(progress).to_be_visible()
+        expect(progress).not_to_have_js_property("value", 0)
+        self.assertLess(progress.evaluate("(bar) => bar.value"), 1)
+        wait_until(self._arriving, "the file on its way")
+        self.picture(shop.page, "widget-upload")
+        self.check(shop.page)
+        shop.log.get_by_role("button", name="Cancel").click()
+        expect(progress).to_have_count(0)
+        expect(shop.log.locator(".bubble")).to_have_count(1)
+        wait_until(lambda: not self._arriving(), "the file to be gone")
+        files = [path for path in (self.server.daemon.data / "files").rglob("*") if path.is_file()]
+        self.assertNotIn(len(content), [path.stat().st_size for path in files])
+        session.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+        shop.write("Never mind")
+        alice.heard("Never mind")
+        self.assertEqual([one["msg"] for one in alice.thread()], ["I have a question", "Never mind"])
+        self.assertEqual(json.loads(shop.kept().get(f"chatproto.{self.group_id}.outbox", "{}")), {})
+
+    def _arriving(self) -> list[tuple[object, ...]]:
+        return self.server.daemon.sql("SELECT name FROM upload WHERE title = 'large.bin'")
 
     def test_voice(self) -> None:
         """A recording is sent with its length, and an agent's can be played."""

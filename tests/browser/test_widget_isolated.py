@@ -1,4 +1,4 @@
-"""The widget in a shop whose pages are isolated from all other origins (COEP, COOP), as those with threads have to be."""
+"""The widget in a shop whose pages are isolated from all other origins (COEP, COOP), as those with threads are."""
 
 from __future__ import annotations
 
