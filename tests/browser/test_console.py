@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from playwright.sync_api import Page, expect
 
@@ -134,6 +135,27 @@ class ConversationTests(BrowserTestCase):
         desk.get_by_role("button", name="Gina").click()
         expect(field).to_have_value("For Gina")
 
+    def test_drafts_in_two_tabs(self) -> None:
+        """What is begun in one tab stands in the other, and goes from there when it is sent."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest("Gina")
+        gina.say("One")
+        self.guest("Hugo").say("Two")
+        other = self.page(desk.context)
+        other.goto(f"{self.origin}/console/")
+        for page, name in ((desk, "Gina"), (other, "Hugo")):
+            page.get_by_role("button", name=name).click()
+        desk.get_by_role("textbox", name=COMPOSER).press_sequentially("For Gina")
+        expect(other.get_by_role("button", name="Gina")).to_contain_text("Draft: For Gina")
+        other.get_by_role("button", name="Gina").click()
+        field = other.get_by_role("textbox", name=COMPOSER)
+        expect(field).to_have_value("For Gina")
+        field.press_sequentially(" Miller")
+        expect(desk.get_by_role("textbox", name=COMPOSER)).to_have_value("For Gina Miller")
+        desk.get_by_role("textbox", name=COMPOSER).press("Enter")
+        self.assertEqual(gina.push(22399)["message_info"]["msg"], "For Gina Miller")
+        expect(field).to_have_value("")
+
     def test_composition(self) -> None:
         """The Enter that ends a composition chooses a word; only the next one sends."""
         desk = self.console(self.add_admin("Alice"))
@@ -219,8 +241,7 @@ class DeskTests(BrowserTestCase):
         self.assertNotIn("asks for", str(gina.history()))
 
     def test_note_is_kept(self) -> None:
-        """From whom a guest came, and the note, are there after a reload, on another device and after a lost connection;
-        among the messages at the time of the transfer."""
+        """From whom a guest came, and the note: also after a reload, on another device and after a lost connection."""
         alice, bob = self.add_admin("Alice"), self.add_admin("Bob")
         desk = self.console(alice)
         gina = self.guest()
@@ -329,35 +350,151 @@ class DeskTests(BrowserTestCase):
         one.get_by_role("dialog").get_by_role("button", name="End").click()
         expect(two.get_by_text("This service has ended.")).to_be_visible()
 
+
+class NewsTests(BrowserTestCase):
+    """Title, sound and notifications: the page believes that somebody looks at it, until it is sent away."""
+
+    INSTEAD = """
+        window.told = [];  // notifications [title, body] that were shown
+        window.shown = [];  // and those that still are
+        window.rung = 0;
+        window.Notification = class {
+            constructor(title, {body, tag}) {
+                Object.assign(this, {tag, said: [title, body]});
+                shown = [...shown.filter((one) => one.tag !== tag), this];
+                told.push(this.said);
+            }
+            close() { shown = shown.filter((one) => one !== this); }
+            static permission = 'granted';
+            static requestPermission = async () => 'granted';
+        };
+        AudioContext.prototype.createOscillator = function () {
+            rung += 1;
+            return new OscillatorNode(this);
+        };
+        Object.defineProperty(document, 'visibilityState', {get: () => window.away ? 'hidden' : 'visible'});
+        window.show = (visible) => { away = !visible; document.dispatchEvent(new Event('visibilitychange')); };
+    """
+
+    def desk(self, admin_id: int, page: Page | None = None, **options: Any) -> Page:
+        """A console that may notify, in which somebody has clicked."""
+        page = page or self.person(**options)
+        page.add_init_script(self.INSTEAD)
+        self.console(admin_id, page)
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("Show desktop notifications").check()
+        page.get_by_role("button", name="Close").click()
+        return page
+
+    def told(self, *desks: Page) -> list[list[str]]:
+        return [one for desk in desks for one in desk.evaluate("told")]
+
+    def shown(self, *desks: Page) -> list[list[str]]:
+        return [one for desk in desks for one in desk.evaluate("shown.map(({said}) => said)")]
+
+    def rung(self, *desks: Page) -> int:
+        return sum(desk.evaluate("rung") for desk in desks)
+
     def test_notifications(self) -> None:
         """A message that nobody looks at is told by the system; who does not want that switches it off."""
-        page = self.person(permissions=["notifications"])
-        page.add_init_script(
-            "window.told = []; window.Notification = class { constructor(title, {body}) { told.push([title, body]); }"
-            " static permission = 'granted'; static requestPermission = async () => 'granted'; };"
-            "Object.defineProperty(document, 'visibilityState', {get: () => window.away ? 'hidden' : 'visible'});"
-        )
-        desk = self.console(self.add_admin("Alice"), page)
-        desk.get_by_role("button", name="Settings").click()
-        desk.get_by_label("Show desktop notifications").check()
-        self.picture(desk, "console-settings")
-        desk.get_by_role("button", name="Close").click()
+        desk = self.desk(self.add_admin("Alice"))
         gina = self.guest()
         gina.say("Hello")
         desk.get_by_role("button", name="Gina").click()
         expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
-        desk.evaluate("window.away = true")
+        desk.evaluate("show(false)")
         gina.say("Are you there?")
-        wait_until(lambda: desk.evaluate("told.length"), "a notification")
-        self.assertEqual(desk.evaluate("told.at(-1)"), ["Gina", "Are you there?"])
+        wait_until(lambda: self.told(desk) == [["Gina", "Are you there?"]], "a notification")
+        expect(desk).to_have_title(re.compile(r"^\(1\) "))
         desk.get_by_role("button", name="Settings").click()
+        self.picture(desk, "console-settings")
         desk.get_by_label("Show desktop notifications").uncheck()
         desk.get_by_label("Count unread messages in the title").uncheck()
         desk.evaluate("told.length = 0")
         gina.say("Hello?")
         expect(desk.get_by_role("log").get_by_text("Hello?")).to_be_attached()
-        self.assertEqual(desk.evaluate("told"), [])
+        self.assertEqual(self.told(desk), [])
         expect(desk).to_have_title(re.compile(r"^[^(]"))
+
+    def test_two_tabs(self) -> None:
+        """Of two tabs that nobody looks at one tells; none tells of the chat that the other one shows."""
+        alice = self.add_admin("Alice")
+        one = self.desk(alice)
+        two = self.desk(alice, self.page(one.context))
+        gina, hugo = self.guest("Gina"), self.guest("Hugo")
+        gina.say("Hello")
+        one.get_by_role("button", name="Gina").click()
+        expect(one.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        hugo.say("Good morning")
+        for desk in (one, two):
+            expect(desk.get_by_role("button", name="Hugo")).to_contain_text("Good morning")
+            desk.evaluate("show(false); rung = 0; told = [];")
+        for text in ("One", "Two", "Three"):
+            gina.say(text)
+            wait_until(lambda text=text: ["Gina", text] in self.told(one, two), "a notification")
+        self.assertEqual(sorted(text for _, text in self.told(one, two)), ["One", "Three", "Two"])
+        self.assertEqual(self.rung(one, two), 3)
+        one.evaluate("show(true)")
+        for desk in (one, two):
+            # What is read in one tab is shown by no notification of the other.
+            wait_until(lambda desk=desk: not self.shown(desk), "no notification")
+            desk.evaluate("told = []")
+        gina.say("Four")
+        expect(one.get_by_role("log").get_by_text("Four")).to_be_visible()
+        hugo.say("Nobody looks at this chat")
+        wait_until(lambda: self.rung(one, two) == 4, "one more sound")
+        one.evaluate("show(false)")
+        hugo.say("Nobody looks at all")
+        wait_until(lambda: self.told(one, two), "a notification")
+        self.assertEqual(self.told(one, two), [["Hugo", "Nobody looks at all"]])
+        self.assertEqual(self.rung(one, two), 5)
+        # Switched off in one tab, it is off in both.
+        one.get_by_role("button", name="Settings").click()
+        one.get_by_label("Play a sound").uncheck()
+        two.get_by_role("button", name="Settings").click()
+        expect(two.get_by_label("Play a sound")).not_to_be_checked()
+
+    def test_recalled(self) -> None:
+        """What a guest takes back is not to be read in a notification either."""
+        desk = self.desk(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        desk.evaluate("show(false)")
+        seq = gina.say("My card is 4111")["seq"]
+        wait_until(lambda: self.shown(desk) == [["Gina", "My card is 4111"]], "a notification")
+        gina.ask(22310, seq=seq)
+        wait_until(lambda: not self.shown(desk), "the end of it")
+
+    def test_no_notifications(self) -> None:
+        """Where the browser has notifications and does not let a page show one, as on phones, the rest still works."""
+        page = self.person()
+        desk = self.desk(self.add_admin("Alice"), page)
+        desk.evaluate(
+            "() => { Notification = class { static permission = 'granted';"
+            " constructor() { throw new TypeError('Illegal constructor'); } } }"
+        )
+        gina = self.guest()
+        gina.say("Hello")
+        expect(desk.get_by_role("button", name="Gina")).to_contain_text("Hello")
+        desk.evaluate("show(false)")
+        rung = self.rung(desk)
+        gina.say("Are you there?")
+        wait_until(lambda: self.rung(desk) == rung + 1, "a sound")
+        expect(desk).to_have_title(re.compile(r"^\(2\) "))
+
+    def test_without_locks(self) -> None:
+        """On a page without https the browser has no locks; a message is told all the same."""
+        page = self.person()
+        page.add_init_script("Object.defineProperty(navigator, 'locks', {value: undefined})")
+        desk = self.desk(self.add_admin("Alice"), page)
+        gina = self.guest()
+        gina.say("Hello")
+        expect(desk.get_by_role("button", name="Gina")).to_contain_text("Hello")
+        desk.evaluate("show(false); told = [];")
+        gina.say("Are you there?")
+        wait_until(lambda: self.told(desk) == [["Gina", "Are you there?"]], "a notification")
 
 
 class WordsTests(BrowserTestCase):

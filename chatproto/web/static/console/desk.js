@@ -75,6 +75,7 @@ export class Desk {
 
   #closed(code) {
     clearInterval(this.timer);
+    this.drafts.stop();
     this.on.closed(this.connection.closedBy, code);
   }
 

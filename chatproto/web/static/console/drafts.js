@@ -1,4 +1,4 @@
-// What was begun in each chat; kept over a reload.
+// What was begun in each chat; kept over a reload, and the same in all tabs.
 
 import { signal } from '../vendor/ui.js';
 import { safeStorage } from './storage.js';
@@ -17,6 +17,19 @@ export class Drafts {
     }
     this.now = signal(''); // of the open chat
     this.all = signal(new Map(this.#texts)); // as they were when that one was opened: a key press draws no list
+    const hear = ({ key, newValue }) => {
+      if (!key?.startsWith(this.prefix)) return;
+      this.#set(Number(key.slice(this.prefix.length)), newValue);
+      this.all.value = new Map(this.#texts);
+    };
+    addEventListener('storage', hear);
+    this.stop = () => removeEventListener('storage', hear);
+  }
+
+  #set(gid, text) {
+    if (text) this.#texts.set(gid, text);
+    else this.#texts.delete(gid);
+    if (gid === this.#gid) this.now.value = text ?? '';
   }
 
   open(gid) {
@@ -26,9 +39,7 @@ export class Drafts {
   }
 
   write(gid, text) {
-    if (text) this.#texts.set(gid, text);
-    else this.#texts.delete(gid);
-    if (gid === this.#gid) this.now.value = text;
+    this.#set(gid, text);
     try {
       if (text) this.#storage.setItem(this.prefix + gid, text);
       else this.#storage.removeItem(this.prefix + gid);
