@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import json
 import threading
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -23,7 +25,7 @@ PICTURE = (
     b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><path fill="#c4473a" d="M0 0h40v40H0z"/></svg>'
 )
 
-_ISOLATED = {"Cross_Origin_Embedder_Policy": "require-corp", "Cross_Origin_Opener_Policy": "same-origin"}
+_ISOLATED = {"Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origin-Opener-Policy": "same-origin"}
 
 
 class _Pages(BaseHTTPRequestHandler):
@@ -55,15 +57,20 @@ class _Pages(BaseHTTPRequestHandler):
             "text/html; charset=utf-8",
             policy=f"default-src 'none'; script-src {chat}; frame-src {chat}; img-src data:; base-uri 'none'; "
             "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-            **(_ISOLATED if "isolated" in asked else {}),
+            fields=_ISOLATED if "isolated" in asked else {},
         )
 
     def _answer(
-        self, body: bytes, content_type: str, code: int = 200, policy: str = "default-src 'none'", **fields: str
+        self,
+        body: bytes,
+        content_type: str,
+        code: int = 200,
+        policy: str = "default-src 'none'",
+        fields: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.send_response(code)
         for name, value in fields.items():
-            self.send_header(name.replace("_", "-"), value)
+            self.send_header(name, value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Security-Policy", policy)
