@@ -187,8 +187,8 @@ _CHANGES = """() => {
   return found;
 }"""
 
-# What moved by itself: Chromium's own score of how much of the window, how far. What a key or a click causes within half
-# a second is left out.
+# What moved by itself: Chromium's own score of how much of the window, how far. What a key or a click causes within
+# half a second is left out.
 _SHIFTS = """window.shifts = [];
 new PerformanceObserver((all) => shifts.push(...all.getEntries().filter((one) => !one.hadRecentInput).map(
   ({value, sources}) => ({value, what: sources.map(({node}) => node?.className ?? node?.nodeName)})
