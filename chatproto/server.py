@@ -289,6 +289,8 @@ class ChatServer:
         shown = pages(
             Assets(),
             image_hosts=config.image_hosts,
+            recall_within=config.recall_within,
+            max_text=config.max_text,
             shops=config.origins,
             login=login,
             demo=self._sign_customer if config.demo else None,

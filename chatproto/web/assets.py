@@ -15,10 +15,11 @@ import gzip
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 
 STATIC = Path(__file__).resolve().parent / "static"
 
@@ -99,10 +100,10 @@ class Assets:
         """A file by its path below ``static/``; pages are none."""
         return self._assets.get(name)
 
-    def page(self, name: str, image_hosts: Sequence[str] = ()) -> Asset | None:
+    def page(self, name: str, options: Mapping[str, str] = MappingProxyType({})) -> Asset | None:
         """A page with its blanks filled in: ``{{static}}`` is the folder of this version, ``{{preload}}`` names all
-        modules that its scripts import, so that they come in one go, and ``{{image-hosts}}`` is what its policy allows,
-        so that it does not try others."""
+        modules that its scripts import, so that they come in one go, and others are *options* of the server, so that
+        the page does not try what would be refused."""
         if name not in self._files:
             return None
         text = self._files[name].decode()
@@ -115,7 +116,8 @@ class Assets:
         ]
         links = "\n".join(f'<link rel="modulepreload" href="{base}/{module}">' for module in dict.fromkeys(modules))
         text = _NAMED.sub(lambda found: f"{base}/{self.packed(found[1])}", text)
-        filled = {"preload": links, "static": base, "image-hosts": escape(" ".join(image_hosts))}
+        said = {option: escape(value) for option, value in options.items()}
+        filled = {"preload": links, "static": base, **said}
         return Asset.of(".html", re.sub(r"\{\{([a-z-]+)\}\}", lambda blank: filled[blank[1]], text).encode())
 
     def _closure(self, entry: str) -> list[str]:

@@ -119,6 +119,8 @@ def pages(
     assets: Assets,
     *,
     image_hosts: Sequence[str],
+    recall_within: float,
+    max_text: int,
     shops: Sequence[str],
     login: Resource | None,
     demo: Callable[[], str] | None,
@@ -126,16 +128,23 @@ def pages(
     """First part of the path → resource, for :func:`chatproto.web.site.make_site`.
 
     :param image_hosts: where pictures of products and people may come from, beside our own host.
+    :param recall_within: seconds for which a message may be recalled; 0 is never.
+    :param max_text: characters of a text message.
     :param shops: origins whose pages may show the guest's panel.
     :param login: answers ``POST /console/login``.
     :param demo: signs in the customer of the demo shop; without it there is none.
     """
     found: dict[bytes, Resource] = {b"static": StaticFiles(assets)}
-    if (page := assets.page("console/index.html", image_hosts)) is not None:
+    options = {
+        "image-hosts": " ".join(image_hosts),
+        "recall-within": str(recall_within),
+        "max-text": str(max_text),
+    }
+    if (page := assets.page("console/index.html", options)) is not None:
         found[b"console"] = console = Folder(Served(page, headers.console_fields(image_hosts)))
         if login is not None:
             console.put(b"login", login)
-    if (page := assets.page("widget/frame.html", image_hosts)) is not None:
+    if (page := assets.page("widget/frame.html", options)) is not None:
         found[b"frame"] = Served(page, headers.frame_fields(image_hosts, shops))
     if (loader := assets.get(assets.packed(LOADER))) is not None:
         found[b"widget.js"] = Served(loader, headers.loader_fields())

@@ -33,7 +33,8 @@ class Tree(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.write(
             "console/index.html",
-            '<meta content="{{image-hosts}}"><link href="{{static}}/console/main.css">{{preload}}'
+            '<meta content="{{image-hosts}}"><meta content="{{recall-within}} {{max-text}}">'
+            '<link href="{{static}}/console/main.css">{{preload}}'
             '<script type="module" src="{{static}}/console/main.js"></script>',
         )
         self.write("console/main.css", "body { color: red }")
@@ -56,7 +57,8 @@ class Tree(SynchronousTestCase):
 
     def get(self, path: str, *, demo: bool = False, method: str = "GET", **fields: str) -> Response:
         assets = Assets(self.root)
-        found = pages(assets, image_hosts=HOSTS, shops=SHOPS, login=None, demo=(lambda: "token") if demo else None)
+        shown = {"image_hosts": HOSTS, "recall_within": 90.0, "max_text": 700}
+        found = pages(assets, **shown, shops=SHOPS, login=None, demo=(lambda: "token") if demo else None)
         named = {name.replace("_", "-"): value for name, value in fields.items()}
         return Asked(found, f"{method} {path.replace('VERSION', assets.version)}", named).response
 
@@ -74,6 +76,7 @@ class ServingTests(Tree):
             {"console/main.js", "console/b.js", "shared/a.js", "shared/c.js", "shared/d.js"},
         )
         self.assertIn('content="https://cdn.example"', page.text)
+        self.assertIn('content="90.0 700"', page.text)
         self.assertNotIn("{{", page.text)
         self.assertEqual(page.fields["cache-control"], "no-cache")
 

@@ -5,10 +5,9 @@ import { Composer, composing } from '../shared/composer.js';
 import { ORDER, PRODUCT } from '../shared/files.js';
 import { Icon, Tool } from '../shared/icons.js';
 import { Log } from '../shared/log.js';
+import { RECALL_WITHIN } from '../shared/page.js';
 import { CardForm, EndQuestion, Transfer } from './dialogs.js';
 import { Avatar, explain, nameOf, say } from './parts.js';
-
-const RECALL_WITHIN = 120_000;
 
 export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const { t } = i18n;

@@ -2,6 +2,7 @@
 
 import { html, useEffect, useLayoutEffect, useRef, useState } from '../vendor/ui.js';
 import { Tool } from './icons.js';
+import { option } from './page.js';
 import { canRecord, record } from './recorder.js';
 
 const TYPING_EVERY = 3_000;
@@ -18,11 +19,10 @@ export const composing = (event) => event.isComposing || event.keyCode === 229;
  * @param {(blob: Blob, duration_ms: number) => void} onVoice
  * @param {(typing: boolean) => void} onTyping at most every 3 s, and when it ends
  * @param {(text: string) => void} onTrouble something for people to read
- * @param {number} most characters of a message
  * @param children more buttons
  */
 export function Composer({
-  i18n, draft, onDraft, onSend, onFiles, onVoice, onTyping = () => {}, onTrouble = () => {}, disabled = false, most = 5000, children,
+  i18n, draft, onDraft, onSend, onFiles, onVoice, onTyping, onTrouble, disabled, children,
 }) {
   const { t } = i18n;
   const area = useRef(null);
@@ -111,7 +111,7 @@ export function Composer({
     }} />
     <${Tool} disabled=${disabled} icon="attach" label=${t('attach')} onClick=${() => chooser.current.click()} />
     ${children}
-    <textarea ref=${area} rows="1" maxlength=${most} value=${draft} disabled=${disabled} aria-label=${t('messageLabel')}
+    <textarea ref=${area} rows="1" maxlength=${option('max-text')} value=${draft} disabled=${disabled} aria-label=${t('messageLabel')}
       placeholder=${t('write')} enterkeyhint="send" onInput=${(event) => type(event.target.value)} onKeyDown=${press}
       onPaste=${(event) => take(event, event.clipboardData?.files)}></textarea>
     ${!draft.trim() && canRecord()

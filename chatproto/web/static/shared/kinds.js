@@ -5,8 +5,9 @@
 import { html, useEffect, useRef, useState } from '../vendor/ui.js';
 import { FILE, IMAGE, ORDER, PRODUCT, VIDEO, VOICE } from './files.js';
 import { Icon } from './icons.js';
+import { option } from './page.js';
 
-const hosts = document.querySelector('meta[name="chatproto-image-hosts"]')?.content.split(' ') ?? [];
+const hosts = option('image-hosts').split(' ');
 const LINK = /\bhttps?:\/\/[^\s<>"'，。；！？（）【】「」]*[^\s<>"'，。；！？（）【】「」.,;:!?)\]]/gi;
 
 /** A string or number as text; anything else is none. */

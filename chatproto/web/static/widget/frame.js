@@ -2,6 +2,7 @@
 
 import { html, render } from '../vendor/ui.js';
 import { I18n } from '../shared/i18n.js';
+import { option } from '../shared/page.js';
 import { Conversation } from './conversation.js';
 import { meet, tell } from './host.js';
 import { Panel } from './panel.js';
@@ -25,7 +26,7 @@ function look({ accent, onAccent, theme }) {
 }
 
 const i18n = new I18n({});
-const sources = document.querySelector('meta[name="chatproto-words"]').content.split(' ');
+const sources = option('words').split(' ');
 
 /** Only the words of the language that is wanted are loaded. */
 async function speak(locale) {

@@ -5,12 +5,12 @@ import { Composer } from '../shared/composer.js';
 import { Tool } from '../shared/icons.js';
 import { pictureUrl, str } from '../shared/kinds.js';
 import { Log } from '../shared/log.js';
+import { RECALL_WITHIN } from '../shared/page.js';
 import { Header } from './header.js';
 import { tell } from './host.js';
 import { Rating } from './rating.js';
 import { tracked } from './tracked.js';
 
-const RECALL_WITHIN = 120_000;
 const TROUBLE_SHOWN = 6_000;
 
 const mine = ({ sender }) => sender.type === 'guest';

@@ -1,0 +1,53 @@
+"""The pages offer what the server is configured to take, and nothing that it would refuse."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.case import BrowserTestCase, shared_server
+from tests.browser.server import Server
+from tests.browser.shop import WidgetTestCase, options
+
+OPTIONS = ("--recall-within", "0", "--max-text", "12")
+LONG = "Twelve characters and more"
+
+
+class ConsoleTests(BrowserTestCase):
+    OPTIONS = OPTIONS
+
+    def test_limits(self) -> None:
+        """An agent writes no text that is too long, and is offered no recall where nothing may be recalled."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        write(desk, LONG)
+        self.assertEqual(gina.push(22399)["message_info"]["msg"], LONG[:12])
+        row = desk.locator(".row.mine", has_text=LONG[:12])
+        row.hover()
+        expect(row.locator("time")).to_be_visible()
+        expect(row.get_by_role("button")).to_have_count(0)
+
+
+class WidgetTests(WidgetTestCase):
+    def make_server(self) -> Server:
+        return shared_server((*options(), *OPTIONS))
+
+    def test_limits(self) -> None:
+        """Nor does a guest."""
+        alice = self.agent()
+        shop = self.visit().open()
+        shop.box.click()
+        write(shop.page, LONG)
+        alice.meet()
+        alice.heard(LONG[:12])
+        row = shop.frame.locator(".row.mine", has_text=LONG[:12])
+        row.hover()
+        expect(row.locator("time")).to_be_visible()
+        expect(row.get_by_role("button")).to_have_count(0)
+
+
+def write(page: Page, text: str) -> None:
+    """Type into what has the focus, and send."""
+    page.keyboard.type(text)
+    page.keyboard.press("Enter")
