@@ -44,7 +44,7 @@ export function Transfer({ desk, entry, i18n, onClose, onDone }) {
       <label>${t('note')}<textarea name="note" rows="3" maxlength="500"></textarea><span class="quiet">${t('noteHint')}</span></label>
       <div class="dialog-end">
         <button type="button" class="button" onClick=${onClose}>${t('cancel')}</button>
-        <button class="button strong" disabled=${to === null || busy}>${t('transfer')}</button>
+        <button class="button strong" disabled=${to === null}>${t('transfer')}</button>
       </div>
     </form>
   <//>`;

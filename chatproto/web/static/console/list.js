@@ -3,7 +3,7 @@
 import { Component, html, useEffect, useRef, useState } from '../vendor/ui.js';
 import { Icon } from '../shared/icons.js';
 import { summary } from '../shared/kinds.js';
-import { Avatar, explain, nameOf, now } from './parts.js';
+import { Avatar, explain, nameOf, now, today } from './parts.js';
 
 const TABS = ['mine', 'queue', 'ended'];
 
@@ -12,6 +12,7 @@ export function List({ desk, i18n, onOpen }) {
   const [tab, setTab] = useState('mine');
   const [filter, setFilter] = useState('');
   const rows = useRef(null);
+  const near = useRef(null);
   const lists = { mine: desk.mine.value, queue: desk.waiting.value, ended: desk.ended.value };
   const selected = desk.selected.value;
   const queue = desk.queue.value;
@@ -19,7 +20,8 @@ export function List({ desk, i18n, onOpen }) {
   const wanted = filter.trim().toLowerCase();
   const shown = wanted ? lists[tab].filter((entry) => nameOf(entry, i18n).toLowerCase().includes(wanted)) : lists[tab];
   const counts = { mine: lists.mine.length, queue: waiting, ended: 0 };
-  const first = shown.some(({ gid }) => gid === selected) ? selected : shown[0]?.gid;
+  if (selected !== null) near.current = selected;
+  const first = shown.some(({ gid }) => gid === near.current) ? near.current : shown[0]?.gid;
 
   // A chat that changes its list is followed there, so that it does not vanish from under the reader.
   const state = desk.guests.value.get(selected)?.state;
@@ -87,7 +89,7 @@ export function List({ desk, i18n, onOpen }) {
     <div id="chats" class="rows" role="tabpanel" aria-labelledby=${`tab-${tab}`} ref=${rows} onKeyDown=${move}>
       ${shown.length > 0 && html`<ul>${shown.map((entry) => html`<${ChatRow} key=${entry.gid} entry=${entry} i18n=${i18n} locale=${i18n.locale.value} me=${desk.me}
         selected=${entry.gid === selected} reachable=${entry.gid === first} typing=${desk.typing.value.has(entry.gid)}
-        draft=${desk.drafts.all.value.get(entry.gid)} onOpen=${onOpen} onTake=${take} at=${entry.state === 'queued' ? now.value : 0} />`)}</ul>`}
+        draft=${desk.drafts.all.value.get(entry.gid)} onOpen=${onOpen} onTake=${take} at=${entry.state === 'queued' ? now.value : 0} day=${today.value} />`)}</ul>`}
       ${shown.length === 0 && desk.loaded.value && html`<p class="empty quiet">${t(wanted ? 'noMatch' : { mine: 'noMine', queue: 'noQueue', ended: 'noEnded' }[tab])}</p>`}
       ${tab === 'ended' && desk.more.value && !wanted && html`<button type="button" class="button wide" onClick=${() => desk.moreEnded().catch((error) => explain(error, i18n))}>${t('more')}</button>`}
     </div>
@@ -98,7 +100,7 @@ export function List({ desk, i18n, onOpen }) {
 class ChatRow extends Component {
   shouldComponentUpdate(next) {
     const now = this.props;
-    return ['entry', 'locale', 'selected', 'reachable', 'typing', 'draft', 'at'].some((key) => now[key] !== next[key]);
+    return ['entry', 'locale', 'selected', 'reachable', 'typing', 'draft', 'at', 'day'].some((key) => now[key] !== next[key]);
   }
 
   render({ entry, i18n, me, selected, reachable, typing, draft, onOpen, onTake, at }) {
@@ -117,7 +119,7 @@ class ChatRow extends Component {
           <span class=${`row-text ${typing ? 'now' : ''}`}>${line.slice(0, 120)}</span>
         </span>
         <span class="row-side">
-          <time datetime=${new Date(entry.last_time).toISOString()}>${i18n.short(entry.last_time)}</time>
+          <time datetime=${new Date(entry.last_time).toISOString()} title=${i18n.full(entry.last_time)}>${i18n.short(entry.last_time)}</time>
           ${unread > 0 && state !== 'queued' && html`<span class="badge" aria-label=${t('unread', { count: unread })}>${unread > 99 ? '99+' : unread}</span>`}
           ${state === 'queued' && html`<span class="waits">${i18n.wait(at - entry.queued_at)}</span>`}
         </span>

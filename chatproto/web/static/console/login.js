@@ -19,6 +19,7 @@ export function Login({ i18n, trouble: first, onToken }) {
     setBusy(false);
     if (answer.token) return onToken(answer.token);
     setTrouble(answer);
+    form.current.elements.password.focus();
     form.current.elements.password.select();
   }
 
@@ -28,7 +29,7 @@ export function Login({ i18n, trouble: first, onToken }) {
       <label>${t('name')}<input name="name" autocomplete="username" autocapitalize="none" required maxlength="200" autofocus /></label>
       <label>${t('password')}<input name="password" type="password" autocomplete="current-password" required maxlength="1024" /></label>
       <p class="trouble" role="alert">${trouble ? t(trouble.trouble, { count: trouble.count }) : ''}</p>
-      <button class="button strong" disabled=${busy}>${t(busy ? 'signingIn' : 'signIn')}</button>
+      <button class="button strong">${t(busy ? 'signingIn' : 'signIn')}</button>
     </form>
     <${LanguageChoice} i18n=${i18n} />
   </main>`;

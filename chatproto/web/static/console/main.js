@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from '../vendor/ui.js';
 import { Desk } from './desk.js';
+import { keepFocus } from './focus.js';
 import { ConsoleI18n } from './i18n.js';
 import { News } from './news.js';
 import { Login } from './login.js';
@@ -53,4 +54,5 @@ function App({ token: first }) {
   return desk && html`<${Room} desk=${desk} i18n=${i18n} />`;
 }
 
+keepFocus();
 render(html`<${App} token=${tokenAtStart()} />`, document.getElementById('app'));
