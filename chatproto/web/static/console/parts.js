@@ -1,6 +1,7 @@
 // Small things that several parts of the console use.
 
-import { html, signal, useEffect, useRef, useState } from '../vendor/ui.js';
+import { computed, html, signal, useEffect, useRef, useState } from '../vendor/ui.js';
+import { midnight } from '../shared/i18n.js';
 import { Icon, Tool } from '../shared/icons.js';
 import { pictureUrl } from '../shared/kinds.js';
 
@@ -66,6 +67,7 @@ export function explain(error, i18n) {
   say(own !== key ? own : i18n.t('failed'));
 }
 
-/** The time, for what counts up on the screen. */
+/** The time, for what counts up on the screen; and the day, for what says when something was. */
 export const now = signal(Date.now());
+export const today = computed(() => midnight(now.value));
 setInterval(() => (now.value = Date.now()), 5_000);

@@ -87,7 +87,7 @@ export class I18n {
 
   /** Date and time, for who wants to know exactly. */
   full(at) {
-    return this.date('full', { dateStyle: 'medium', timeStyle: 'short' }, at);
+    return this.date('full', { dateStyle: 'medium', timeStyle: 'short', hourCycle: 'h23' }, at);
   }
 
   /** An amount; a number or its digits. currency: ISO 4217, or anything, which then stands as it is. */
@@ -118,6 +118,6 @@ export class I18n {
   }
 }
 
-export function midnight(at) {
+export function midnight(at = Date.now()) {
   return new Date(at).setHours(0, 0, 0, 0);
 }

@@ -28,6 +28,7 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
   const view = useRef({ bottom: true, first: undefined, height: 0, seen: 0 });
   const drawn = useRef(new Map());
   const [below, setBelow] = useState(0);
+  const [, tick] = useState(0);
   // Of a long conversation only the end is drawn, until somebody scrolls up.
   const [from, setFrom] = useState(() => (all.length > FIRST + MORE ? all.at(-FIRST).seq : null));
   const messages = useMemo(() => (from === null ? all : all.slice(all.findIndex(({ seq }) => seq === from))), [all, from]);
@@ -35,10 +36,6 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
   const last = messages.findLast?.(({ seq }) => seq !== undefined);
   const lastRead = useMemo(() => messages.findLast?.((one) => one.seq <= readSeq && mine(one))?.seq, [messages, readSeq]);
 
-  const atBottom = () => {
-    const { scrollHeight, scrollTop, clientHeight } = box.current;
-    return scrollHeight - scrollTop - clientHeight < NEAR;
-  };
   const toBottom = () => {
     box.current.scrollTop = box.current.scrollHeight;
     view.current.bottom = true;
@@ -76,7 +73,11 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
     });
     watch.observe(inner.current);
     watch.observe(box.current);
-    return () => watch.disconnect();
+    const timer = setInterval(() => tick(midnight()), 60_000); // today is yesterday tomorrow
+    return () => {
+      watch.disconnect();
+      clearInterval(timer);
+    };
   }, []);
   useEffect(() => {
     addEventListener('focus', look);
@@ -96,19 +97,21 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
   useEffect(more, [older, loading, rows]);
 
   function scrolled() {
-    view.current.bottom = atBottom();
+    const { scrollHeight, scrollTop, clientHeight } = box.current;
+    view.current.bottom = scrollHeight - scrollTop - clientHeight < NEAR;
     if (view.current.bottom) look();
     more();
   }
 
+  const words = i18n.locale.value + midnight();
+
   /** A row that has not changed is the same node again, at which Preact does not look: there may be thousands. */
   function draw(row) {
     const read = row.message?.seq !== undefined && row.message.seq === lastRead;
-    const locale = i18n.locale.value;
     const before = drawn.current.get(row.key);
-    if (before && before.read === read && before.locale === locale && alike(before.row, row)) return before.node;
+    if (before && before.read === read && before.words === words && alike(before.row, row)) return before.node;
     const node = html`<${Row} key=${row.key} row=${row} i18n=${i18n} who=${who} actions=${actions} read=${read} onRetry=${onRetry} onDiscard=${onDiscard} />`;
-    drawn.current.set(row.key, { row, read, locale, node });
+    drawn.current.set(row.key, { row, read, words, node });
     return node;
   }
 
@@ -149,7 +152,7 @@ function arrange(messages, pending, mine) {
       continue;
     }
     const own = message.seq === undefined || mine(message);
-    const by = own && message.seq === undefined ? 'me' : `${message.sender.type} ${message.sender.id}`;
+    const by = message.seq === undefined ? 'me' : `${message.sender.type} ${message.sender.id}`;
     const follows = before !== null && before.own === own && (own || before.by === by) && at - before.at < GROUP;
     if (before && follows) before.row.more = true;
     const key = message.cmid ? `${own ? 'me' : by} ${message.cmid}` : `seq ${message.seq}`;
@@ -163,7 +166,7 @@ function arrange(messages, pending, mine) {
 const alike = (a, b) => ['message', 'follows', 'more', 'day', 'note'].every((key) => a[key] === b[key]);
 
 function Row({ row, i18n, who, actions, read, onRetry, onDiscard }) {
-  if (row.day) return html`<h3 class="day"><time datetime=${new Date(row.at ?? row.day).toISOString().slice(0, 10)}>${i18n.day(row.day)}</time></h3>`;
+  if (row.day) return html`<h3 class="day"><time datetime=${new Date(row.day).toISOString()}>${i18n.day(row.day)}</time></h3>`;
   if (row.note) return html`<p class="note">${row.note}</p>`;
   const { message, own, follows, more, at } = row;
   const name = !follows && who?.(message);
@@ -171,7 +174,7 @@ function Row({ row, i18n, who, actions, read, onRetry, onDiscard }) {
     ${name && html`<p class="who">${name}</p>`}
     <div class="line">
       <div class=${`bubble kind${message.recalled ? 0 : message.file_type} ${message.state === 'failed' ? 'failed' : ''}`}>
-        ${message.name !== undefined && message.msg === undefined
+        ${message.msg === undefined
           ? html`<${Uploading} entry=${message} i18n=${i18n} />`
           : html`<${Body} message=${message} i18n=${i18n} />`}
       </div>
