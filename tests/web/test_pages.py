@@ -57,8 +57,15 @@ class Tree(SynchronousTestCase):
 
     def get(self, path: str, *, demo: bool = False, method: str = "GET", **fields: str) -> Response:
         assets = Assets(self.root)
-        shown = {"image_hosts": HOSTS, "recall_within": 90.0, "max_text": 700}
-        found = pages(assets, **shown, shops=SHOPS, login=None, demo=(lambda: "token") if demo else None)
+        found = pages(
+            assets,
+            image_hosts=HOSTS,
+            recall_within=90.0,
+            max_text=700,
+            shops=SHOPS,
+            login=None,
+            demo=(lambda: "token") if demo else None,
+        )
         named = {name.replace("_", "-"): value for name, value in fields.items()}
         return Asked(found, f"{method} {path.replace('VERSION', assets.version)}", named).response
 
