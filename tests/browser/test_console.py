@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from playwright.sync_api import Page, expect
@@ -119,6 +121,48 @@ class ConversationTests(BrowserTestCase):
         button.click()
         expect(log.get_by_text("Something new")).to_be_in_viewport()
         expect(button).to_have_count(0)
+
+    def test_midnight(self) -> None:
+        """What was of today is of yesterday after midnight, by itself; each time also says the moment to machines."""
+        now = time.time()
+        noon = 12 - datetime.fromtimestamp(now, UTC).hour  # hours east of Greenwich to where it is about noon
+        page = self.person(timezone_id=f"Etc/GMT{-noon:+d}")
+        page.clock.install(time=now - 86400)
+        desk = self.console(self.add_admin("Alice"), page)
+        gina = self.guest()
+        said_at = gina.say("Good night")["created_at"] - 86_400_000
+        self.server.daemon.sql(
+            "UPDATE message SET created_at = %s WHERE conversation_id ="
+            " (SELECT id FROM conversation WHERE guest_id = %s)",
+            *(said_at, gina.gid),
+        )
+        self.server.daemon.sql("UPDATE conversation SET last_message_at = %s WHERE guest_id = %s", said_at, gina.gid)
+        desk.reload()
+        row = desk.get_by_role("button", name="Gina")
+        row.click()
+        days = desk.get_by_role("log").locator(".day")
+        expect(days).to_have_text(["Today"])
+        clock = re.compile(r"^\d\d:\d\d$")
+        expect(row.locator("time")).to_have_text(clock)
+        self.expect_trouble()  # no answer comes within a minute that takes no time
+        page.clock.set_system_time(now)
+        page.clock.run_for(61_000)
+        expect(days).to_have_text(["Yesterday"])
+        expect(row.locator("time")).not_to_have_text(clock)
+        gina.say("Good morning")
+        expect(days).to_have_text(["Yesterday", "Today"])
+        expect(row.locator("time")).to_have_text(clock)
+        there = timezone(timedelta(hours=noon))
+        said = datetime.fromtimestamp(said_at / 1000, there)
+        marked = desk.get_by_role("log").locator("time")
+        moments = [
+            datetime.fromisoformat(text) for text in marked.evaluate_all("all => all.map((one) => one.dateTime)")
+        ]
+        self.assertEqual(moments[0], said.replace(hour=0, minute=0, second=0, microsecond=0))
+        self.assertEqual(moments[1], said)
+        time_of_message = desk.locator(".row time").first
+        expect(time_of_message).to_have_text(f"{said:%H:%M}")
+        expect(time_of_message).to_have_attribute("title", re.compile(f"{said.day}\\b.*, {said:%H:%M}$"))
 
     def test_drafts(self) -> None:
         """What was begun in one chat waits there, also over a reload, and is not sent to another."""
@@ -389,6 +433,9 @@ class NewsTests(BrowserTestCase):
     def told(self, *desks: Page) -> list[list[str]]:
         return [one for desk in desks for one in desk.evaluate("told")]
 
+    def wait_told(self, notification: list[str], *desks: Page) -> None:
+        wait_until(lambda: notification in self.told(*desks), f"the notification {notification}")
+
     def shown(self, *desks: Page) -> list[list[str]]:
         return [one for desk in desks for one in desk.evaluate("shown.map(({said}) => said)")]
 
@@ -431,13 +478,13 @@ class NewsTests(BrowserTestCase):
             desk.evaluate("show(false); rung = 0; told = [];")
         for text in ("One", "Two", "Three"):
             gina.say(text)
-            wait_until(lambda text=text: ["Gina", text] in self.told(one, two), "a notification")
+            self.wait_told(["Gina", text], one, two)
         self.assertEqual(sorted(text for _, text in self.told(one, two)), ["One", "Three", "Two"])
         self.assertEqual(self.rung(one, two), 3)
         one.evaluate("show(true)")
+        # What is read in one tab is shown by no notification of the other.
+        wait_until(lambda: not self.shown(one, two), "no notification")
         for desk in (one, two):
-            # What is read in one tab is shown by no notification of the other.
-            wait_until(lambda desk=desk: not self.shown(desk), "no notification")
             desk.evaluate("told = []")
         gina.say("Four")
         expect(one.get_by_role("log").get_by_text("Four")).to_be_visible()
