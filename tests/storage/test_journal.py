@@ -606,3 +606,8 @@ class PlanTests(JournalTestCase):
                 "SELECT idx_scan, idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'message' ORDER BY 1 DESC"
             )
             self.assertEqual(scans, [(8 * burst, 0), (0, 0)], f"bursts of {burst}")
+
+    async def test_never_compiled(self) -> None:
+        """A server that compiles what seems dear does not do so with the plans of messages, which only seem so."""
+        [(settings,)] = self.query("SELECT proconfig FROM pg_proc WHERE proname = 'append_messages'")
+        self.assertIn("jit=off", settings)
