@@ -98,6 +98,11 @@ class Network:
         self.gone = True
         self._page.context.set_offline(True)
 
+    def cut(self) -> None:
+        """What is open is closed, and no other can be opened."""
+        self.gone = True
+        self._open.close(code=4002)
+
     def come_back(self) -> None:
         self.gone = False
         self._page.context.set_offline(False)
@@ -107,6 +112,7 @@ class Network:
         if self.gone:
             route.close(code=4002)
             return
+        self._open = route
         server = route.connect_to_server()
         dead = False
 

@@ -6,6 +6,7 @@ let last = null;
 /** The nearest first. On a phone the field to write in would bring up the keyboard over what is to be read. */
 const PLACES = [
   'dialog[open] button',
+  '.recording .primary',
   matchMedia('(pointer: fine)').matches ? '.chat textarea:enabled' : null,
   '.chat .log',
   '.rows .chat-row[tabindex="0"]',
