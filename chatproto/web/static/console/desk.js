@@ -47,6 +47,7 @@ export class Desk {
     this.ended = all((one) => one.state === 'ended', newest);
     this.unread = computed(() => this.mine.value.reduce((sum, { unread }) => sum + unread, 0));
 
+    this.ahead = 0; // by how much the clock of this device is fast, ms
     let refusedBy = 0;
     this.outbox = new Outbox(
       `chatproto.out.admin.${this.me}.`,
@@ -66,6 +67,7 @@ export class Desk {
         this.on.token(fresh);
       },
       lost: () => this.refresh(),
+      clock: (server_time) => (this.ahead = Date.now() - server_time),
     });
     this.connection.state.subscribe((state) => {
       if (state === 'closed') this.#closed(refusedBy);

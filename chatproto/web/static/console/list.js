@@ -69,7 +69,8 @@ export function List({ desk, i18n, onOpen }) {
     event.currentTarget.querySelector(`#tab-${next}`).focus();
   }
 
-  const longest = queue.longest_wait_ms + (now.value - queue.at);
+  const time = now.value - desk.ahead;
+  const longest = lists.queue.length ? time - lists.queue[0].queued_at : queue.longest_wait_ms + now.value - queue.at;
   return html`<nav class="list" aria-label=${t('chats')}>
     <div class="tabs" role="tablist" aria-label=${t('chats')} onKeyDown=${moveTab}>
       ${TABS.map((one) => html`<button type="button" role="tab" id=${`tab-${one}`} key=${one} aria-selected=${one === tab ? 'true' : 'false'}
@@ -89,7 +90,7 @@ export function List({ desk, i18n, onOpen }) {
     <div id="chats" class="rows" role="tabpanel" aria-labelledby=${`tab-${tab}`} ref=${rows} onKeyDown=${move}>
       ${shown.length > 0 && html`<ul>${shown.map((entry) => html`<${ChatRow} key=${entry.gid} entry=${entry} i18n=${i18n} locale=${i18n.locale.value} me=${desk.me}
         selected=${entry.gid === selected} reachable=${entry.gid === first} typing=${desk.typing.value.has(entry.gid)}
-        draft=${desk.drafts.all.value.get(entry.gid)} onOpen=${onOpen} onTake=${take} at=${entry.state === 'queued' ? now.value : 0} day=${today.value} />`)}</ul>`}
+        draft=${desk.drafts.all.value.get(entry.gid)} onOpen=${onOpen} onTake=${take} at=${entry.state === 'queued' ? time : 0} day=${today.value} />`)}</ul>`}
       ${shown.length === 0 && desk.loaded.value && html`<p class="empty quiet">${t(wanted ? 'noMatch' : { mine: 'noMine', queue: 'noQueue', ended: 'noEnded' }[tab])}</p>`}
       ${tab === 'ended' && desk.more.value && !wanted && html`<button type="button" class="button wide" onClick=${() => desk.moreEnded().catch((error) => explain(error, i18n))}>${t('more')}</button>`}
     </div>
