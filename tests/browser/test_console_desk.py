@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import wait_until
 from tests.browser.shop import Agent
 
 HOUR = 3_600_000
-
-
-class ServerTime:
-    """Time that passes for the page and, as the page hears, for the server, too."""
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-        self._later = 0
-        page.route_web_socket(lambda url: True, self._route)
-
-    def pass_by(self, milliseconds: int) -> None:
-        self._later += milliseconds
-        self._page.clock.fast_forward(milliseconds)
-
-    def _route(self, route: WebSocketRoute) -> None:
-        def down(message: str | bytes) -> None:
-            frame = json.loads(message)
-            if "server_time" in frame["data"]:
-                frame["data"]["server_time"] += self._later
-            route.send(json.dumps(frame))
-
-        route.connect_to_server().on_message(down)
 
 
 class QueueTests(BrowserTestCase):
@@ -45,7 +22,6 @@ class QueueTests(BrowserTestCase):
             self.group_id = self.server.daemon.add_group()
             page = self.person(locale=locale)
             page.clock.install()
-            time = ServerTime(page)
             desk = self.paused(self.add_admin("Alice"), page)
             self.waits_for(HOUR)
             desk.reload()
@@ -57,7 +33,7 @@ class QueueTests(BrowserTestCase):
             expect(shown.first).to_have_text(first)
             expect(shown.last).to_have_text(re.compile(r"^\d{1,2} ?(s|秒)"))
             for minutes in later:
-                time.pass_by(60_000)
+                desk.clock.fast_forward(60_000)
                 expect(shown.last).to_have_text(minutes)
 
     def test_wrong_clock(self) -> None:

@@ -36,7 +36,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const mine = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id === desk.me, [desk]);
   const who = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id !== desk.me && sender.name, [desk]);
   const actions = useMemo(() => (message) => {
-    if (!mine(message) || message.recalled || message.seq === undefined || Date.now() - desk.ahead - message.created_at > RECALL_WITHIN) return null;
+    if (!mine(message) || message.recalled || message.seq === undefined || Date.now() - desk.ahead.peek() - message.created_at > RECALL_WITHIN) return null;
     return html`<${Tool} class="recall" icon="redo" label=${t('recall')} onClick=${() => recall(message.seq)} />`;
   }, [desk, gid, locale]);
 

@@ -12,6 +12,7 @@ import { Uploads } from './uploads.js';
 
 const TYPING_SHOWN = 6_000;
 const LOOK_AT_TOKEN = 60_000;
+const CLOCK = 1_000; // ms by which clocks may differ
 
 export class Desk {
   #marked = new Map();
@@ -47,7 +48,7 @@ export class Desk {
     this.ended = all((one) => one.state === 'ended', newest);
     this.unread = computed(() => this.mine.value.reduce((sum, { unread }) => sum + unread, 0));
 
-    this.ahead = 0; // by how much the clock of this device is fast, ms
+    this.ahead = signal(0); // by how much the clock of this device is fast, ms
     let refusedBy = 0;
     this.outbox = new Outbox(
       `chatproto.out.admin.${this.me}.`,
@@ -67,7 +68,6 @@ export class Desk {
         this.on.token(fresh);
       },
       lost: () => this.refresh(),
-      clock: (server_time) => (this.ahead = Date.now() - server_time),
     });
     this.connection.state.subscribe((state) => {
       if (state === 'closed') this.#closed(refusedBy);
@@ -96,9 +96,17 @@ export class Desk {
     if (!this.loaded.peek()) this.on.token(this.token);
     this.#list(data);
     this.loaded.value = true;
+    void this.#askTheTime();
     this.outbox.flush();
     const open = this.selected.peek();
     if (open !== null) this.#open(open);
+  }
+
+  /** A heartbeat says it: agents' own clocks are wrong by hours at times. */
+  async #askTheTime() {
+    const { server_time } = await this.connection.request(0, { call_type: 0 }).catch(() => ({ server_time: NaN }));
+    const ahead = Date.now() - server_time;
+    if (Math.abs(ahead - this.ahead.peek()) > CLOCK) this.ahead.value = ahead;
   }
 
   /** The lists as the server has them now. */

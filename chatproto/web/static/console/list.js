@@ -69,7 +69,7 @@ export function List({ desk, i18n, onOpen }) {
     event.currentTarget.querySelector(`#tab-${next}`).focus();
   }
 
-  const time = now.value - desk.ahead;
+  const time = now.value - desk.ahead.value;
   const longest = lists.queue.length ? time - lists.queue[0].queued_at : queue.longest_wait_ms + now.value - queue.at;
   return html`<nav class="list" aria-label=${t('chats')}>
     <div class="tabs" role="tablist" aria-label=${t('chats')} onKeyDown=${moveTab}>

@@ -53,7 +53,6 @@ export class Connection {
    * @param {(code: number, data: object) => boolean|void} on.refused the log-in; true: try again
    * @param {(token: string) => void} on.token a new one in place of the one in use
    * @param {() => void} on.lost pushes may have been lost
-   * @param {(server_time: number) => void} on.clock what time it is there, at each log-in and heartbeat
    */
   constructor(on) {
     this.on = on;
@@ -180,7 +179,6 @@ export class Connection {
     this.#loggingIn = true;
     clearInterval(this.#beat);
     this.#beat = setInterval(() => this.#heartbeat(), BEAT);
-    if (this.on.clock) this.#heartbeat();
     try {
       const parameters = await this.on.login();
       if (socket !== this.#socket || parameters === null) return;
@@ -219,8 +217,7 @@ export class Connection {
     this.#heard();
     if (request_id !== undefined) this.#reply(request_id, code, data, message);
     else if (PUSHES_LOST.has(api_key)) this.on.lost?.();
-    else if (api_key) this.on.push(api_key, data);
-    else this.on.clock?.(data.server_time);
+    else if (api_key !== 0) this.on.push(api_key, data);
     if (this.#owed.size && !this.#watch) this.#watchOver();
   }
 
