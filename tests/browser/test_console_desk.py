@@ -87,6 +87,36 @@ class QueueTests(BrowserTestCase):
         expect(late.get_by_role("button", name="Take next")).to_have_count(0)
 
 
+class TransferTests(BrowserTestCase):
+    def test_full_meanwhile(self) -> None:
+        """A colleague who becomes full while one writes the note: it is said why not, and the note stays."""
+        alice = self.add_admin("Alice")
+        desk = self.console(alice)
+        gina = self.guest("Gina")
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        full = Agent(self.server, self.add_admin("Bob", capacity=1))
+        free = Agent(self.server, self.add_admin("Carl"))
+        for one in (full, free):
+            self.addCleanup(one.close)
+        desk.get_by_role("button", name="Transfer").click()
+        dialog = desk.get_by_role("dialog")
+        dialog.get_by_role("radio", name="Bob").check()
+        dialog.get_by_role("textbox").fill("asks for the red one")
+        self.guest("Hugo").say("Hello")
+        full.meet()
+        expect(dialog.get_by_role("radio", name="Bob")).to_be_disabled()
+        # The keys that go from chat to chat do not take the dialog away.
+        desk.keyboard.press("Alt+ArrowDown")
+        dialog.get_by_role("button", name="Transfer").click()
+        expect(dialog.get_by_role("status")).to_have_text("This colleague has too many guests.")
+        self.picture(desk, "console-transfer-full")
+        dialog.get_by_role("radio", name="Carl").check()
+        dialog.get_by_role("button", name="Transfer").click()
+        self.assertEqual(free.push(32401)["data"]["note"], "asks for the red one")
+        expect(desk.get_by_role("status").get_by_text("Transferred to Carl.")).to_be_visible()
+
+
 class NewsTests(BrowserTestCase):
     def test_title(self) -> None:
         """The title counts what is unread in all chats, follows the reading, and is switched off and on at once."""
@@ -147,7 +177,10 @@ class NewsTests(BrowserTestCase):
         desk.get_by_role("button", name="Settings").click()
         switch = desk.get_by_label("Show desktop notifications")
         switch.click()
-        expect(desk.get_by_text("The browser does not allow notifications for this page.")).to_be_visible()
+        # Where it can be seen and is read out: in the dialog, not under it.
+        expect(desk.get_by_role("dialog").get_by_role("status")).to_have_text(
+            "The browser does not allow notifications for this page."
+        )
         expect(switch).not_to_be_checked()
 
     def switch(self, desk: Page, label: str, on: bool) -> None:

@@ -6,6 +6,7 @@ import json
 
 from playwright.sync_api import Page, WebSocketRoute, expect
 
+from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import Server, wait_until
 from tests.browser.shop import WidgetTestCase, options
@@ -170,3 +171,28 @@ class OfflineTests(BrowserTestCase):
             [one["msg"] for one in gina.history() if one["sender"]["type"] == "admin"],
             ["Written as it became dark", "Written in the tunnel"],
         )
+
+    def test_signing_in(self) -> None:
+        """Without a network the form says so and keeps what was typed; too many tries are told until when to wait."""
+        name = f"Alice {self.group_id}"
+        alice = self.add_admin(name)
+        self.server.daemon.sql("UPDATE admin SET password_hash = %s WHERE id = %s", hashed("open sesame"), alice)
+        page = self.person()
+        page.goto(f"{self.origin}/console/")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill("open sesame")
+        self.expect_trouble()
+        self.expect_trouble("status of 429")
+        page.context.set_offline(True)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_have_text("The server cannot be reached. Try again.")
+        page.context.set_offline(False)
+        page.route(
+            "**/console/login",
+            lambda route: route.fulfill(status=429, headers={"Retry-After": "110"}, body="{}"),
+            times=1,
+        )
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_have_text("Too many tries. Try again in 2 minutes.")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("switch")).to_be_visible()

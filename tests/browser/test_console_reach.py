@@ -41,11 +41,10 @@ class Keys:
     def at(self) -> str:
         return str(self._page.evaluate(_FOCUSED)[0])
 
-    def press(self, *keys: str) -> None:
-        """After each something has the focus."""
-        for key in keys:
-            self._page.keyboard.press(key)
-            self.stays()
+    def press(self, key: str) -> None:
+        """Something has the focus after it, too."""
+        self._page.keyboard.press(key)
+        self.stays()
 
     def stays(self) -> None:
         wait_until(lambda: self.at, "a focus", patience=5)
@@ -137,6 +136,7 @@ class KeyboardTests(Reach):
         gina.push(22099, lambda data: data["reason"] == "assigned")
         keys.tab_to("Transfer")
         keys.press("Enter")
+        expect(page.get_by_role("radio", name="Bob")).to_be_enabled()
         keys.tab_to("Bob")
         keys.press("Space")
         keys.tab_to("Note")
@@ -162,9 +162,10 @@ class KeyboardTests(Reach):
         expect(page.get_by_text("Choose a chat")).to_be_visible()
         self.assertIn("Jonas", keys.at)
         keys.tab_to("Settings")
-        keys.press("Enter", "Escape")
-        self.assertIn("Settings", keys.at)
-        keys.press("Enter")
+        for key, dialogs, focused in (("Enter", 1, "Close"), ("Escape", 0, "Settings"), ("Enter", 1, "Close")):
+            keys.press(key)
+            expect(page.get_by_role("dialog")).to_have_count(dialogs)
+            expect(page.get_by_role("button", name=focused)).to_be_focused()
         keys.tab_to("Sign out")
         page.keyboard.press("Enter")
         expect(page.get_by_role("button", name="Sign in")).to_be_visible()

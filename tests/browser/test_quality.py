@@ -98,6 +98,7 @@ class AccessTests(Desk):
         self.console(self.add_admin("Bob"))
         self.tab_to(desk, "Transfer")
         desk.keyboard.press("Enter")
+        expect(desk.get_by_role("radio", name="Bob")).to_be_enabled()
         self.tab_to(desk, "to")
         desk.keyboard.press("Space")
         self.tab_to(desk, "note")

@@ -97,16 +97,20 @@ export function CardForm({ kind, i18n, onClose, onSend }) {
   <//>`;
 }
 
+const SWITCHES = [['title', 'titleSwitch'], ['sound', 'soundSwitch'], ['desktop', 'desktopSwitch']];
+
 export function Settings({ desk, i18n, onClose }) {
   const { t } = i18n;
-  const change = async (what, on) => {
-    if (!(await want(what, on))) say(t('desktopRefused'));
+  const change = async (what, box) => {
+    if (await want(what, box.checked)) return;
+    box.checked = false;
+    say(t('desktopRefused'));
   };
   return html`<${Dialog} title=${t('settings')} i18n=${i18n} onClose=${onClose}>
     <fieldset class="choices"><legend>${t('notifications')}</legend>
-      ${['title', 'sound', 'desktop'].map((what) => html`<label key=${what} class="choice">
-        <input type="checkbox" checked=${wanted.value[what]} disabled=${what === 'desktop' && !canNotify()} onChange=${(event) => change(what, event.target.checked)} />
-        <span class="choice-name">${t(`${what}Switch`)}</span>
+      ${SWITCHES.map(([what, word]) => html`<label key=${what} class="choice">
+        <input type="checkbox" checked=${wanted.value[what]} disabled=${what === 'desktop' && !canNotify()} onChange=${(event) => change(what, event.target)} />
+        <span class="choice-name">${t(word)}</span>
       </label>`)}
     </fieldset>
     <fieldset class="choices"><legend>${t('language')}</legend><${LanguageChoice} i18n=${i18n} /></fieldset>

@@ -32,7 +32,7 @@ export function List({ desk, i18n, onOpen }) {
   // Alt and an arrow go to the next chat from anywhere.
   useEffect(() => {
     const press = (event) => {
-      if (!event.altKey || !['ArrowUp', 'ArrowDown'].includes(event.key) || !shown.length) return;
+      if (!event.altKey || !['ArrowUp', 'ArrowDown'].includes(event.key) || !shown.length || document.querySelector('dialog[open]')) return;
       event.preventDefault();
       const at = shown.findIndex(({ gid }) => gid === selected);
       const next = at < 0 ? 0 : (at + (event.key === 'ArrowDown' ? 1 : -1) + shown.length) % shown.length;

@@ -36,7 +36,11 @@ export function Dialog({ title, onClose, children, label, i18n }) {
   useEffect(() => {
     const before = document.activeElement;
     dialog.current.showModal();
-    return () => before?.focus?.();
+    dialogs.value += 1;
+    return () => {
+      dialogs.value -= 1;
+      before?.focus?.();
+    };
   }, []);
   return html`<dialog ref=${dialog} class="dialog" aria-label=${label ?? title} onClose=${onClose}
     onClick=${(event) => event.target === dialog.current && onClose()}>
@@ -46,12 +50,19 @@ export function Dialog({ title, onClose, children, label, i18n }) {
       </header>
       ${children}
     </div>
+    <${Toasts} inDialog />
   </dialog>`;
 }
 
-/** A line that shows for a while. */
-export const toast = signal(null);
+const toast = signal(null);
+const dialogs = signal(0);
 let timer = 0;
+
+/** A line that shows for a while; in the dialog while there is one, as nobody sees or hears what lies beneath. */
+export function Toasts({ inDialog = false }) {
+  const here = inDialog === dialogs.value > 0;
+  return html`<div class="toasts" role="status">${here && toast.value && html`<p class="toast">${toast.value}</p>`}</div>`;
+}
 
 export function say(text) {
   clearTimeout(timer);

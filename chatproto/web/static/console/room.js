@@ -6,7 +6,7 @@ import { Chat } from './chat.js';
 import { GuestPanel } from './guest.js';
 import { List } from './list.js';
 import { Settings } from './dialogs.js';
-import { Avatar, explain, toast } from './parts.js';
+import { Avatar, Toasts, explain } from './parts.js';
 
 /** The chat of the address, so that a reload and the browser's own back button work. */
 const chatOfAddress = () => Number(/^#\/(\d+)$/.exec(location.hash)?.[1]) || null;
@@ -57,7 +57,7 @@ export function Room({ desk, i18n }) {
           <${GuestPanel} key=${`guest ${selected}`} entry=${entry} desk=${desk} i18n=${i18n} onClose=${() => setDetails(false)} />`
       : html`<main class="nothing"><p class="quiet">${desk.loaded.value ? t('pickOne') : t('connecting')}</p></main>`}
     ${settings && html`<${Settings} desk=${desk} i18n=${i18n} onClose=${() => setSettings(false)} />`}
-    <div class="toasts" role="status">${toast.value && html`<p class="toast">${toast.value}</p>`}</div>
+    <${Toasts} />
   </div>`;
 }
 
