@@ -12,8 +12,9 @@ from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from twisted.trial.unittest import SkipTest
 
-from chatproto.web.assets import STATIC, packed_name
+from chatproto.web.assets import STATIC, banner, packed_name, stamp
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import Guest, wait_until
 from tests.browser.test_files import png
@@ -320,6 +321,10 @@ class LoadTests(BrowserTestCase):
 class SizeTests(BrowserTestCase):
     def test_budget(self) -> None:
         """The console comes in at most 60 kB, so that it opens at once on a slow line."""
+        if not (STATIC / packed_name("console/main.js")).read_bytes().startswith(banner(stamp(STATIC))):
+            if os.environ.get("CI"):
+                self.fail("the pages are not packed")
+            raise SkipTest("the sources have changed since: python setup.py build_ui --inplace")
         sizes = {
             name: len(gzip.compress((STATIC / packed_name(name)).read_bytes(), 9))
             for name in ("console/main.js", "console/console.css")
