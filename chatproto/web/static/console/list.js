@@ -34,7 +34,8 @@ export function List({ desk, i18n, onOpen }) {
     const press = (event) => {
       if (!event.altKey || !['ArrowUp', 'ArrowDown'].includes(event.key) || !shown.length || document.querySelector('dialog[open]')) return;
       event.preventDefault();
-      const at = shown.findIndex(({ gid }) => gid === selected);
+      const open = desk.selected.peek(); // it may have changed since this was drawn
+      const at = shown.findIndex(({ gid }) => gid === open);
       const next = at < 0 ? 0 : (at + (event.key === 'ArrowDown' ? 1 : -1) + shown.length) % shown.length;
       onOpen(shown[next].gid);
     };
