@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import jwt
 from playwright.sync_api import Page, expect
 
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import wait_until
 from tests.browser.shop import Agent
+from tests.integration.daemon import token
 
 HOUR = 3_600_000
+
+
+def claims(signed: str) -> dict[str, Any]:
+    return dict(jwt.decode(signed, options={"verify_signature": False}))
 
 
 class QueueTests(BrowserTestCase):
@@ -273,3 +279,36 @@ class DevicesTests(BrowserTestCase):
         phone.get_by_role("button", name="Back to the list").click()
         phone.get_by_role("switch").click()
         expect(desk.get_by_role("switch")).to_have_attribute("aria-checked", "true")
+
+
+class SessionTests(BrowserTestCase):
+    def test_renewed(self) -> None:
+        """Whose token is more than half over gets a new one, and stays signed in with it over a reload."""
+        alice = self.add_admin("Alice")
+        old = token(admin_id=alice, life=60, age=45)
+        desk = self.person()
+        desk.goto(f"{self.origin}/console/#token={old}")
+        expect(desk.get_by_role("switch")).to_be_visible()
+        kept = "JSON.parse(atob(localStorage['chatproto.console.token'].split('.')[1]))"
+        wait_until(lambda: desk.evaluate(f"{kept}.exp") > claims(old)["exp"], "a new token")
+        self.assertEqual(desk.evaluate(f"{kept}.admin_id"), alice)
+        desk.reload()
+        expect(desk.get_by_role("switch")).to_be_visible()
+
+    def test_over(self) -> None:
+        """Whose token is over is asked to sign in again, and finds what was begun; also by a link in that tab."""
+        alice = self.add_admin("Alice")
+        desk = self.console(alice)
+        gina = self.guest()
+        gina.say("Hello")
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        desk.get_by_role("textbox", name="Message").fill("A draft")
+        over = token(admin_id=alice, life=60, age=90)
+        desk.evaluate("(over) => localStorage.setItem('chatproto.console.token', over)", over)
+        desk.reload()
+        expect(desk.get_by_role("alert")).to_have_text("You were signed out. Sign in again.")
+        self.console(alice, desk)
+        self.assertNotIn("token", desk.url)
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("textbox", name="Message")).to_have_value("A draft")

@@ -78,6 +78,35 @@ class RestartTests(WidgetTestCase):
         for page in (desk, shop.page):
             self.assertTrue(page.evaluate("window.neverLoadedAnew"))
 
+    def test_upload(self) -> None:
+        """A file that is on its way when the server is killed is not lost: it is sent by one click later."""
+        self.expect_trouble()
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("The bill, please")
+        desk.get_by_role("button", name="Gina").click()
+        expect(desk.get_by_role("log").get_by_text("The bill, please")).to_be_visible()
+        session = desk.context.new_cdp_session(desk)
+        line = {"offline": False, "latency": 0, "downloadThroughput": -1}
+        session.send("Network.enable")
+        session.send("Network.emulateNetworkConditions", {**line, "uploadThroughput": 100_000})
+        with desk.expect_file_chooser() as choosing:
+            desk.get_by_role("button", name="Attach a file").click()
+        choosing.value.set_files(
+            {"name": "bill.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-" + b"x" * 900_000}
+        )
+        expect(desk.get_by_role("progressbar", name="Uploading bill.pdf")).to_be_visible()
+        self.server.kill()
+        expect(desk.get_by_role("alert")).to_contain_text("The file was not sent.")
+        session.send("Network.emulateNetworkConditions", {**line, "uploadThroughput": -1})
+        self.server.start_again()
+        expect(desk.get_by_text(BANNER)).to_have_count(0)
+        desk.get_by_role("alert").get_by_role("button", name="Try again").click()
+        expect(desk.get_by_role("link", name="bill.pdf")).to_be_visible()
+        expect(desk.get_by_role("alert")).to_have_count(0)
+        again = self.guest()
+        self.assertEqual([one["file_type"] for one in again.history()], [0, 6])
+
 
 class Network:
     """The way of a page to the server, which the browser's own "offline" does not close.

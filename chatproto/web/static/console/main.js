@@ -55,4 +55,6 @@ function App({ token: first }) {
 }
 
 keepFocus();
+// A link with a token that is opened in the tab which shows the console already loads nothing by itself.
+addEventListener('hashchange', () => location.hash.startsWith('#token=') && location.reload());
 render(html`<${App} token=${tokenAtStart()} />`, document.getElementById('app'));
