@@ -27,13 +27,29 @@ class Wire:
         self.sent = 0
         self.opened = 0
         self._dead = 0
+        self._away = False
+        self._open: list[WebSocketRoute] = []
         page.route_web_socket(lambda url: True, self._route)
+
+    def go_away(self) -> None:
+        """As where there is no network: what is open is cut, and nothing opens until :meth:`come_back`."""
+        self._away = True
+        for route in self._open:
+            route.close(code=4002)
+        self._open.clear()
+
+    def come_back(self) -> None:
+        self._away = False
 
     def go_dead(self) -> None:
         """What is open now swallows everything, without being closed."""
         self._dead = self.opened
 
     def _route(self, route: WebSocketRoute) -> None:
+        if self._away:
+            route.close(code=4002)
+            return
+        self._open.append(route)
         self.opened += 1
         number = self.opened
         server = route.connect_to_server()
@@ -85,6 +101,35 @@ class LinkTests(WidgetTestCase):
         alice.meet()
         self.assertEqual([one["msg"] for one in alice.thread()], ["Can you hear me?"])
         self.assertEqual(wire.opened, 2)
+
+    def test_no_network(self) -> None:
+        """Without a network the panel says so; it goes on when that is back, and what was written arrives once."""
+        self.expect_trouble()
+        alice = self.agent()
+        page = self.person()
+        page.clock.install()
+        wire = Wire(page)
+        shop = self.visit(page).open()
+        shop.write("Before")
+        alice.meet()
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+        # From here on no timer of the page's rings by itself, and so none can be what connects again.
+        page.clock.pause_at(page.evaluate("Date.now()") + 1000)
+        page.context.set_offline(True)
+        wire.go_away()
+        shop.write("Without a network")
+        banner = shop.frame.get_by_text("No connection", exact=False)
+        expect(banner).to_be_hidden()
+        page.clock.run_for(4000)
+        expect(banner).to_be_visible()
+        expect(shop.log.get_by_text("Sending…")).to_be_visible()
+        wire.come_back()
+        page.context.set_offline(False)
+        expect(banner).to_be_hidden()
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+        alice.heard("Without a network")
+        self.assertEqual([one["msg"] for one in alice.thread()], ["Before", "Without a network"])
+        self.assertEqual((wire.opened, wire.sent), (2, 2))
 
     def test_no_storage(self) -> None:
         """Where the browser forbids storage, the conversation lasts as long as the page, also over a lost link."""
@@ -140,6 +185,33 @@ class LinkTests(WidgetTestCase):
         expect(shop.bubble("你好")).to_be_visible()
         expect(shop.log.locator(".bubble")).to_have_count(1)
 
+    def test_input_method(self) -> None:
+        """With an input method of the system: Enter while it composes sends nothing, the next one sends once."""
+        alice = self.agent()
+        shop = self.visit(lang="zh-CN").open()
+        keys = shop.page.context.new_cdp_session(shop.page)
+        shop.box.focus()
+        for spelled in ("n", "ni", "nihao"):
+            keys.send(
+                "Input.imeSetComposition",
+                {"text": spelled, "selectionStart": len(spelled), "selectionEnd": len(spelled)},
+            )
+        expect(shop.box).to_have_value("nihao")
+        shop.box.evaluate("(box) => box.addEventListener('keydown', (key) => box.dataset.composing = key.isComposing)")
+        # As the system tells it: the key belongs to the input method, and so brings no line break.
+        enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 229}
+        keys.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **enter})
+        keys.send("Input.dispatchKeyEvent", {"type": "keyUp", **enter})
+        expect(shop.box).to_have_attribute("data-composing", "true")
+        expect(shop.log.locator(".bubble")).to_have_count(0)
+        keys.send("Input.insertText", {"text": "你好"})
+        expect(shop.box).to_have_value("你好")
+        shop.page.keyboard.press("Enter")
+        alice.meet()
+        expect(shop.log.locator(".bubble")).to_have_text(["你好"])
+        expect(shop.box).to_have_value("")
+        self.assertEqual([one["msg"] for one in alice.thread()], ["你好"])
+
 
 class RestartTests(WidgetTestCase):
     def make_server(self) -> Server:
@@ -159,6 +231,7 @@ class RestartTests(WidgetTestCase):
         shop.write("And another")
         expect(shop.frame.get_by_text("No connection", exact=False)).to_be_visible()
         self.picture(shop.page, "widget-offline")
+        self.check(shop.page)
         context = shop.page.context
         shop.page.close()
         self.server.start_again()
