@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
@@ -292,13 +292,21 @@ class DeskTests(BrowserTestCase):
         gina.say("I would like the red one")
         expect(desk.get_by_role("button", name="Gina")).to_be_visible()
         away = self.person()
-        away.add_init_script(
-            "window.WebSocket = class extends WebSocket { constructor(url) { super(url); window.socket = this; } }"
-        )
+        routes: list[WebSocketRoute] = []
+        refused = False
+
+        def route(one: WebSocketRoute) -> None:
+            if refused:
+                one.close(code=4002)
+            else:
+                one.connect_to_server()
+                routes.append(one)
+
+        away.route_web_socket(lambda url: True, route)
         self.console(bob, away)
-        self.expect_trouble()
-        away.context.set_offline(True)
-        away.evaluate("socket.close()")
+        expect(away.get_by_role("switch")).to_be_visible()
+        refused = True
+        routes[-1].close(code=4002)
         expect(away.get_by_text("No connection. What you write is kept")).to_be_visible()
         other = self.console(bob)
         desk.get_by_role("button", name="Gina").click()
@@ -310,7 +318,8 @@ class DeskTests(BrowserTestCase):
         gina.push(22099, lambda data: data["reason"] == "transferred")
         gina.say("Are you there?")
         line = "Alice handed this guest over: asks for the red one"
-        away.context.set_offline(False)
+        refused = False
+        away.get_by_role("button", name="Try now").click()
         later = self.console(bob)
         for page in (away, other, later):
             page.get_by_role("button", name="Gina").click()

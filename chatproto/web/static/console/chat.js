@@ -1,6 +1,6 @@
 // One conversation: head, messages, composer.
 
-import { html, useEffect, useMemo, useState } from '../vendor/ui.js';
+import { html, useEffect, useLayoutEffect, useMemo, useState } from '../vendor/ui.js';
 import { Composer, composing } from '../shared/composer.js';
 import { ORDER, PRODUCT } from '../shared/files.js';
 import { Icon, Tool } from '../shared/icons.js';
@@ -50,7 +50,8 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   useEffect(() => {
     if (matchMedia('(pointer: fine)').matches) document.querySelector('.chat textarea')?.focus();
   }, []);
-  useEffect(() => {
+  // Before anybody can press a key that belongs to what is shown.
+  useLayoutEffect(() => {
     const press = (event) => {
       if (event.key === 'Escape' && !event.defaultPrevented && !composing(event) && !document.querySelector('dialog[open]')) onBack();
     };
@@ -152,7 +153,8 @@ function withNotes(messages, notes, older, admins, i18n) {
   if (!here.length) return messages;
   const lines = here.map(({ key, at, from_aix, note }) => {
     const name = admins[from_aix]?.name ?? String(from_aix);
-    return { key, created_at: at, at, note: i18n.t(note ? 'fromColleagueNote' : 'fromColleague', { name, note }) };
+    const words = i18n.t(note ? 'fromColleagueNote' : 'fromColleague', { name, note });
+    return { key, created_at: at, at, note: note ? html`<span class="handed">${words}</span>` : words };
   });
   const all = [...messages];
   for (const line of lines) {

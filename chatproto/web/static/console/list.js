@@ -1,6 +1,6 @@
 // The list of chats: mine, the queue, ended ones.
 
-import { Component, html, useEffect, useRef, useState } from '../vendor/ui.js';
+import { Component, html, useEffect, useLayoutEffect, useRef, useState } from '../vendor/ui.js';
 import { Icon } from '../shared/icons.js';
 import { summary } from '../shared/kinds.js';
 import { Avatar, explain, nameOf, now, today } from './parts.js';
@@ -29,13 +29,12 @@ export function List({ desk, i18n, onOpen }) {
     if (state) setTab(state === 'serving' ? 'mine' : state === 'queued' ? 'queue' : state === 'ended' ? 'ended' : tab);
   }, [selected, state]);
 
-  // Alt and an arrow go to the next chat from anywhere.
-  useEffect(() => {
+  // Alt and an arrow go to the next chat from anywhere: from what is shown, and so before anybody can press them.
+  useLayoutEffect(() => {
     const press = (event) => {
       if (!event.altKey || !['ArrowUp', 'ArrowDown'].includes(event.key) || !shown.length || document.querySelector('dialog[open]')) return;
       event.preventDefault();
-      const open = desk.selected.peek(); // it may have changed since this was drawn
-      const at = shown.findIndex(({ gid }) => gid === open);
+      const at = shown.findIndex(({ gid }) => gid === selected);
       const next = at < 0 ? 0 : (at + (event.key === 'ArrowDown' ? 1 : -1) + shown.length) % shown.length;
       onOpen(shown[next].gid);
     };
