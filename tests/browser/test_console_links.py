@@ -105,7 +105,8 @@ class RestartTests(WidgetTestCase):
         expect(desk.get_by_role("link", name="bill.pdf")).to_be_visible()
         expect(desk.get_by_role("alert")).to_have_count(0)
         again = self.guest()
-        self.assertEqual([one["file_type"] for one in again.history()], [0, 6])
+        # The server may be there for files a moment before the page has logged in again.
+        wait_until(lambda: [one["file_type"] for one in again.history()] == [0, 6], "the file")
 
 
 class Network:
