@@ -104,6 +104,8 @@ class RestartTests(WidgetTestCase):
         desk.get_by_role("alert").get_by_role("button", name="Try again").click()
         expect(desk.get_by_role("link", name="bill.pdf")).to_be_visible()
         expect(desk.get_by_role("alert")).to_have_count(0)
+        # The file has arrived; the message that names it goes as soon as there is a connection again.
+        expect(desk.get_by_text("Sending…")).to_have_count(0)
         again = self.guest()
         # The server may be there for files a moment before the page has logged in again.
         wait_until(lambda: [one["file_type"] for one in again.history()] == [0, 6], "the file")
