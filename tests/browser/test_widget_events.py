@@ -104,12 +104,12 @@ class AttributesTests(WidgetTestCase):
     def test_connect(self) -> None:
         """data-connect: what an agent writes to a customer who never wrote is counted on the bubble."""
         alice = self.agent()
-        customer = {"sub": f"{self.group_id} hugo", "name": "Hugo"}
+        sub = f"{self.group_id} hugo"
         page = self.person()
-        page.add_init_script(f"window.chatproto = [['setUser', {token(**customer)!r}]]")
+        page.add_init_script(f"window.chatproto = [['setUser', {token(sub=sub, name='Hugo')!r}]]")
         shop = self.visit(page, connect="always")
         wait_until(lambda: page.locator("chatproto-widget section.up").count(), "the connection")
-        alice.gid = self.guest("Hugo", sub=customer["sub"]).gid
+        alice.gid = self.guest("Hugo", sub=sub).gid
         alice.say("Your parcel is here.")
         expect(shop.launcher).to_have_accessible_name("Open chat, 1 unread")
         expect(shop.panel).to_be_hidden()

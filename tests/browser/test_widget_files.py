@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from tests.browser.server import wait_until
 from tests.browser.shop import Agent, Widget, WidgetTestCase
 from tests.browser.test_files import png
+from tests.browser.test_widget_trouble import Wire
 
 # A video as a browser records it, in base64.
 _RECORD = """async () => {
@@ -115,7 +116,25 @@ class FileTests(WidgetTestCase):
         shop.write("Never mind")
         alice.heard("Never mind")
         self.assertEqual([one["msg"] for one in alice.thread()], ["I have a question", "Never mind"])
-        self.assertEqual(json.loads(shop.kept().get(f"chatproto.{self.group_id}.outbox", "{}")), {})
+        wait_until(lambda: json.loads(shop.kept()[f"chatproto.{self.group_id}.outbox"]) == {}, "nothing that waits")
+
+    def test_early(self) -> None:
+        """A file that is chosen before there is a connection waits for it, and may be given up until then."""
+        alice = self.agent()
+        page = self.person()
+        wire = Wire(page)
+        wire.go_away()
+        shop = self.visit(page).open()
+        chooser = shop.frame.locator("input[type=file]")
+        for name in ("first.png", "second.png"):
+            chooser.set_input_files({"name": name, "mimeType": "image/png", "buffer": png()})
+            expect(shop.log.get_by_text(f"Uploading {name}")).to_be_visible()
+        shop.log.get_by_role("button", name="Cancel").first.click()
+        wire.come_back()
+        expect(shop.log.locator(".picture img")).to_have_count(1)
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+        alice.meet()
+        self.assertEqual([one["file_type"] for one in alice.thread()], [1])
 
     def _arriving(self) -> list[tuple[object, ...]]:
         return self.server.daemon.sql("SELECT name FROM upload WHERE title = 'large.bin'")

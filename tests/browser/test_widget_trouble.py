@@ -268,8 +268,9 @@ class RestartTests(WidgetTestCase):
 class HostileTests(WidgetTestCase):
     def test_markup(self) -> None:
         """Markup in names, texts, cards, files, notes and contexts is text, and only http and https are links."""
-        alice = self.agent(EVIL[:90])
-        shop = self.visit(title=EVIL, greeting=EVIL)
+        self.server.daemon.sql("UPDATE service_group SET name = %s WHERE id = %s", EVIL, self.group_id)
+        alice = self.agent(EVIL[:90], avatar="javascript:parent.hacked=1")
+        shop = self.visit(title=EVIL, greeting=EVIL, locale=EVIL, theme=EVIL, position=EVIL)
         shop.push("setContext", {"product": {"id": EVIL, "title": EVIL, "image": "javascript:parent.hacked=1"}})
         shop.open()
         shop.frame.locator(".offer").get_by_role("button", name="Send").click()
@@ -285,7 +286,17 @@ class HostileTests(WidgetTestCase):
         alice.say({"url": link, "poster": link}, 5)
         alice.say({"url": f"{shop_origin()}/x", "name": EVIL, "size": EVIL}, 6)
         alice.say({"__proto__": {"x": 1}, "title": {"toString": 1}}, 3)
-        alice.say("The end")
+        alice.say({"url": "data:text/html," + EVIL, "name": EVIL, "size": 1}, 6)
+        shop.frame.locator("input[type=file]").set_input_files(
+            {"name": EVIL.replace("/", ""), "mimeType": "text/html", "buffer": EVIL.encode()}
+        )
+        alice.push(32399, lambda data: data["message_info"]["file_type"] == 6)
+        # Handed over with a note, which is for the colleague, to one whose picture is a page.
+        bob = self.agent(f"Bob {EVIL[:80]}", avatar="data:text/html,<script>parent.hacked=1</script>")
+        alice.ask(32400, gid=alice.gid, aix=bob.admin_id, note=EVIL)
+        expect(shop.log.get_by_text("has joined", exact=False).last).to_contain_text("Bob <img")
+        bob.gid = alice.gid
+        bob.say("The end")
         expect(shop.bubble("The end")).to_be_visible()
         self.picture(shop.page, "widget-hostile")
         self.assertEqual(shop.page.evaluate("window.hacked"), None)
@@ -293,6 +304,9 @@ class HostileTests(WidgetTestCase):
         self.assertEqual(set(found), {"http:"})
         self.assertEqual(shop.frame.locator("script").count(), 1)
         self.assertEqual(shop.frame.locator("[onerror]").count(), 0)
+        self.assertEqual(shop.page.locator("[onerror]").count(), 0)
+        shown = shop.frame.locator("img").evaluate_all("(all) => all.map(({src}) => new URL(src).protocol)")
+        self.assertEqual(set(shown) - {"http:"}, set())
 
     def test_other_frames(self) -> None:
         """A page that may not show the panel cannot: the browser refuses."""

@@ -84,7 +84,7 @@ export class Conversation {
       if (this.link.value !== 'closed' || this.connection.value.closedBy !== 'revoked' || !this.#credentials.token) return;
       if (performance.now() - this.#renewed < RENEW_AGAIN) return;
       this.#renewed = performance.now();
-      setTimeout(() => this.tryAgain(), RENEW_AFTER);
+      setTimeout(() => this.relogin(), RENEW_AFTER);
     });
     for (const name of ['state', 'admin', 'queue', 'unread']) {
       effect(() => {
@@ -138,7 +138,7 @@ export class Conversation {
     this.#told?.(null);
   }
 
-  /** The shop has another token, or another tab has. */
+  /** With whatever the shop's page says now: it may have another token, or another tab has. */
   relogin() {
     if (this.link.value === 'closed') this.connection.value = this.#connect();
     else this.connection.value.reconnect();
@@ -179,11 +179,6 @@ export class Conversation {
     const again = code === MALFORMED && this.context !== undefined;
     this.context = undefined;
     return again;
-  }
-
-  /** With whatever the shop's page says now. */
-  tryAgain() {
-    if (this.link.value === 'closed') this.connection.value = this.#connect();
   }
 
   async reset() {
@@ -308,21 +303,26 @@ export class Conversation {
     await this.connection.value.request(END).catch(() => {});
   }
 
-  /** Upload a file, then send it. */
-  async sendFile(file, { voice = false, duration_ms } = {}) {
-    const { token, guest_token } = this.#credentials;
-    const name = file.name ?? (voice ? 'voice' : '');
+  /** Upload a file, then send it. how: {voice, duration_ms} of a recording. */
+  async sendFile(file, how = {}) {
+    const name = file.name ?? (how.voice ? 'voice' : '');
     const cmid = newCmid();
     const change = (fields) => {
       this.files.value = this.files.value.map((one) => (one.cmid === cmid ? { ...one, ...fields } : one));
     };
-    const { done, cancel } = upload(file, { token: token || guest_token, name, progress: (progress) => change({ progress }) });
-    const entry = { cmid, name, file_type: FILE, at: Date.now(), cancel: () => this.discard(entry) };
-    entry.stop = cancel;
-    entry.retry = () => this.sendFile(file, { voice, duration_ms });
+    const entry = {
+      cmid, name, file_type: FILE, at: Date.now(),
+      cancel: () => this.discard(entry), stop() {}, retry: () => this.sendFile(file, how),
+    };
     this.files.value = [...this.files.value, entry];
+    // Only who has been logged in has a token to upload with.
+    await new Promise((known) => effect(() => this.known.value && known()));
+    if (!this.files.value.includes(entry)) return; // cancelled
+    const { token, guest_token } = this.#credentials;
+    const { done, cancel } = upload(file, { token: token || guest_token, name, progress: (progress) => change({ progress }) });
+    entry.stop = cancel;
     try {
-      const [file_type, msg] = messageOf(await done, { voice, duration_ms, name });
+      const [file_type, msg] = messageOf(await done, { ...how, name });
       this.#withoutFile(cmid);
       this.send(msg, file_type);
     } catch (error) {

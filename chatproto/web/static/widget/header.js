@@ -8,6 +8,9 @@ import { tracked } from './tracked.js';
 
 const PATIENCE = 2_500;
 
+/** The question takes the focus once, not at each drawing; what has been answered gives it back to the conversation. */
+const focus = (button) => (button ?? document.querySelector('.log'))?.focus();
+
 export const Header = tracked(function Header({ chat, i18n, title }) {
   const { t } = i18n;
   const [asking, setAsking] = useState(false);
@@ -40,7 +43,7 @@ function Ending({ chat, t, done }) {
   return html`<div class="bar" role="group" aria-label=${t('end')}>
     <span>${t('endAsk')}</span>
     <button type="button" class="plain" onClick=${done}>${t('cancel')}</button>
-    <button type="button" class="strong" ref=${(button) => button?.focus()} onClick=${() => {
+    <button type="button" class="strong" ref=${focus} onClick=${() => {
       done();
       chat.end();
     }}>${t('endYes')}</button>
@@ -52,7 +55,7 @@ const Bars = tracked(function Bars({ chat, t }) {
   const long = useLong(link === 'connecting');
   if (link === 'closed') {
     return html`<p class="bar bad" role="alert"><span>${t('shut')}</span>
-      <button type="button" class="plain" onClick=${() => chat.tryAgain()}>${t('tryAgain')}</button></p>`;
+      <button type="button" class="plain" onClick=${() => chat.relogin()}>${t('tryAgain')}</button></p>`;
   }
   const queue = chat.queue.value;
   const place = queue && t(queue.admins_online ? 'place' : 'nobody', { count: queue.position });

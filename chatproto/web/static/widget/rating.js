@@ -11,17 +11,16 @@ export const Rating = tracked(function Rating({ chat, t }) {
   const [text, setText] = useState('');
   const how = chat.rating.value;
   if (!how) return null;
-  if (how === 'thanks') return html`<p role="status">${t('thanks')}</p>`;
+  if (how === 'thanks') return html`<p class="note" role="status">${t('thanks')}</p>`;
   return html`<section class="rate" aria-label=${t('rate')}>
     <h2>${t('rate')}</h2>
-    <fieldset class="stars">
-      <legend class="unseen">${t('rate')}</legend>
+    <div class="stars" role="radiogroup" aria-label=${t('rate')}>
       ${SCORES.map((count) => html`<label key=${count} class=${count <= score ? 'on' : ''}>
         <input type="radio" name="score" value=${count} checked=${count === score} aria-label=${t('stars', { count })}
           onChange=${() => setScore(count)} />
         <svg viewBox="0 0 24 24" aria-hidden="true"><path d=${STAR} /></svg>
       </label>`)}
-    </fieldset>
+    </div>
     ${score > 0 && html`<textarea rows="2" maxlength="500" placeholder=${t('rateMore')} aria-label=${t('rateMore')} value=${text}
       onInput=${(event) => setText(event.target.value)}></textarea>`}
     <div>
