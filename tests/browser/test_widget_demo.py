@@ -33,6 +33,7 @@ class DemoTests(WidgetTestCase):
         page.get_by_role("button", name="Ask about this order").first.click()
         order = alice.push(32399, lambda data: data["message_info"]["file_type"] == 4)
         self.assertEqual((order["gid"], order["message_info"]["sender"]["name"]), (gid, "Gina"))
+        expect(shop.log.get_by_text("On its way · 5 items")).to_be_visible()
         self.picture(page, "demo-orders")
         page.get_by_role("button", name="中文").click()
         expect(page.get_by_role("heading", name="我的订单")).to_be_visible()

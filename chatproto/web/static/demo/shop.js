@@ -36,9 +36,10 @@ const here = (path) => new URL(path, location.href).href;
 const card = ({ id, title, image, price }) => ({
   id, title: title[locale], url: here(`?product=${id}`), image: here(image), price, currency,
 });
+const pieces = (order) => order.items.reduce((sum, [, count]) => sum + count, 0);
 const orderCard = (order) => ({
   id: order.id, status: t(order.status), url: here('?orders'), image: here(find(order.items[0][0]).image),
-  total: total(order), currency, items: order.items.map(([id, count]) => ({ title: find(id).title[locale], count })),
+  total: total(order), currency, items: pieces(order),
 });
 
 /** The shop's server signs who its customer is; the widget asks anew whenever it needs a token. */
@@ -90,7 +91,7 @@ const pages = {
       el('div', { class: 'pictures' }, ...order.items.map(([id]) => picture(find(id), 'small'))),
       el('div', { class: 'grow' }, el('h2', {}, `${t('order')} ${order.id}`),
         el('p', {}, new Intl.DateTimeFormat(locale, { dateStyle: 'long' }).format(new Date(order.day)), ' · ',
-          t('items')(order.items.reduce((sum, [, count]) => sum + count, 0)), ' · ', money(total(order)))),
+          t('items')(pieces(order)), ' · ', money(total(order)))),
       el('span', { class: `status ${order.status}` }, t(order.status)),
       el('button', { type: 'button', class: 'second', click: () => {
         chat('sendOrder', orderCard(order));
