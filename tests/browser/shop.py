@@ -136,6 +136,8 @@ class Widget:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        # From now on, as the frame, a process of its own, may hear of it after the click that asks for a file.
+        page.on("filechooser", lambda chooser: None)
         self.launcher: Locator = page.locator("chatproto-widget button")
         self.panel: Locator = page.locator("chatproto-widget section")
         self.frame: FrameLocator = page.frame_locator("chatproto-widget iframe")

@@ -152,9 +152,13 @@ class KeyboardTests(WidgetTestCase):
 
     def tab_to(self, shop: Widget, name: str, key: str = "Tab") -> None:
         """Press Tab until what has this name has the focus, and shows it."""
+        frame = shop.page.frames[-1]
         for _ in range(25):
+            frame.evaluate("() => { window.before = document.activeElement; }")
             shop.page.keyboard.press(key)
-            named, outline = shop.frame.locator("body").evaluate(
+            # The frame is a process of its own, which hears of the key later.
+            frame.wait_for_function("document.activeElement !== window.before")
+            named, outline = frame.evaluate(
                 """() => {
                   const {ariaLabel, innerText, type, parentElement} = document.activeElement;
                   const shown = type === 'radio' ? parentElement : document.activeElement;
