@@ -184,8 +184,13 @@ class OfflineTests(BrowserTestCase):
         network.go()
         write(desk, "Written as it became dark")
         expect(log.get_by_text("Sending…")).to_be_visible()
-        desk.clock.run_for(8_100)
-        wait_until(lambda: [desk.title(), network.opened][1] == 2, "the loss of the link")
+        desk.clock.run_for(8_000)
+
+        def lost() -> bool:
+            desk.clock.run_for(100)
+            return network.opened >= 2
+
+        wait_until(lost, "the loss of the link")
         desk.clock.run_for(1_300)
         expect(desk.get_by_text(BANNER)).to_be_visible()
         write(desk, "Written in the tunnel")
