@@ -14,7 +14,7 @@ export default {
   here: 'On line',
   away: 'We answer as soon as we can',
   types: 'is typing…',
-  place: { other: 'You are number {count} in line.' },
+  place: 'You are number {count} in line.',
   nobody: 'Nobody is here right now. Write all the same: you get an answer as soon as somebody is back.',
   down: 'No connection. What you write is sent as soon as it is back.',
   shut: 'This conversation cannot be continued here.',

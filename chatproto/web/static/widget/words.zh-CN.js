@@ -14,7 +14,7 @@ export default {
   here: '在线',
   away: '我们会尽快回复您',
   types: '正在输入…',
-  place: { other: '您排在第 {count} 位，请稍候。' },
+  place: '您排在第 {count} 位，请稍候。',
   nobody: '客服暂时不在线。您可以先留言，客服上线后会尽快回复。',
   down: '网络已断开，恢复后会自动发送您的消息。',
   shut: '无法在此继续会话。',
