@@ -205,18 +205,16 @@ class Dispatch:
             except errors.ChatError as error:
                 self._ended(work, Failure(error))
                 return
-        call = connection.call
-        if call is None or call.principal is not principal or principal is None:
-            call = connection.call = Call(
-                connection.ix,
-                connection.address,
-                principal,
-                connection.claims,
-                self._services,
-                lambda principal: self._hub.join(connection, principal),
-                self._announce,
-                connection.v,
-            )
+        call = Call(
+            connection.ix,
+            connection.address,
+            principal,
+            connection.claims,
+            self._services,
+            lambda principal: self._hub.join(connection, principal),
+            self._announce,
+            connection.v,
+        )
         command.begin(call, work.frame, partial(self._ended, work))
 
     def _check_login(self, connection: ConnectionState, command: Command) -> None:

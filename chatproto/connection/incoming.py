@@ -17,35 +17,34 @@ _number = int.from_bytes
 MOST = 2048
 
 
-def texts(data: bytes, most: int) -> list[tuple[bytes, int]]:
-    """The whole, masked, unfragmented, non-empty text frames that *data* begins with.
+def next_text(data: bytes, at: int) -> tuple[bytes, int] | None:
+    """The whole, masked, unfragmented, non-empty text frame that begins at *at*.
 
-    :param most: how many are wanted.
-    :returns: of each the payload, valid UTF-8 of at most :data:`MOST` bytes, and where the next frame begins. What
-        stands there is anything else, be it wrong, of another kind or not all there.
+    :returns: the payload, valid UTF-8 of at most :data:`MOST` bytes, and where the next frame begins; None for
+        anything else, be it wrong, of another kind or not all there.
     """
-    found: list[tuple[bytes, int]] = []
-    at, end = 0, len(data)
-    while end - at >= 7 and len(found) < most:
-        first, second, size = _head(data, at)
-        if second == 0xFE:
-            start = at + 8
-            if not 126 <= size <= MOST:
-                break
-        else:
-            start = at + 6
-            size = second - 0x80
-            if not 0 < size < 126:
-                break
-        at = start + size
-        if first != TEXT or at > end:
-            break
-        key = _number((data[start - 4 : start] * (size // 4 + 1))[:size], "little")
-        payload = (_number(data[start:at], "little") ^ key).to_bytes(size, "little")
-        if not payload.isascii():
-            try:
-                payload.decode()
-            except UnicodeDecodeError:
-                break
-        found.append((payload, at))
-    return found
+    end = len(data)
+    if end - at < 7:
+        return None
+    first, second, size = _head(data, at)
+    start = at + 8
+    if first != TEXT:
+        return None
+    if second != 0xFE:
+        size = second - 0x80
+        start = at + 6
+        if not 0 < size < 126:
+            return None
+    elif not 126 <= size <= MOST:
+        return None
+    stop = start + size
+    if stop > end:
+        return None
+    key = _number((data[start - 4 : start] * (size // 4 + 1))[:size], "little")
+    payload = (_number(data[start:stop], "little") ^ key).to_bytes(size, "little")
+    if not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return None
+    return payload, stop

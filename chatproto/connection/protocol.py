@@ -26,7 +26,7 @@ from chatproto.clock import Timer
 from chatproto.connection.admission import Admission, RequestHead, origin_allowed
 from chatproto.connection.door import Door
 from chatproto.connection.heartbeat import CLOSE_TIMEOUT
-from chatproto.connection.incoming import MOST, texts
+from chatproto.connection.incoming import MOST, next_text
 from chatproto.connection.intake import Taker
 from chatproto.connection.outgoing import GONE, Outgoing, Turn, text_header
 from chatproto.connection.state import ConnectionState, Reception
@@ -41,6 +41,8 @@ INTERNAL_ERROR = 1011
 
 FRAMES_A_TURN = 64
 """Frames of one connection that are handled before others get their turn."""
+
+_A_TURN = range(FRAMES_A_TURN)
 
 PATIENCE = 2.0
 """Seconds in which a peer that is far behind has to take something."""
@@ -291,24 +293,19 @@ class ChatProtocol(Outgoing, WebSocketServerProtocol):
 
         :returns: the rest, which is for Autobahn.
         """
-        connection = self.connection
-        if connection is None or self.state != OPEN:
-            return data
         at = 0
-        found = texts(data, FRAMES_A_TURN)
         take = self.factory.reception.text
-        for payload, at in found:
+        for _ in _A_TURN:
+            connection = self.connection
+            if connection is None or self.state != OPEN or (found := next_text(data, at)) is None:
+                return data[at:] if at else data
+            payload, at = found
             try:
                 take(connection, payload)
             except Exception:
                 self._cannot_take(connection)
             if self._resting is not None:
                 break
-            if self.connection is None or self.state != OPEN:
-                return data[at:]
-        else:
-            if len(found) < FRAMES_A_TURN:
-                return data[at:] if at else data
         if at < len(data):
             self.rest(0)
             self.data = data[at:]

@@ -86,7 +86,6 @@ class ConnectionState:
     :ivar claims: of the newest token; None for anonymous guests.
     :ivar who: for the log, also after a log-out.
     :ivar v: 2 where an admin's client said that it knows the pushes of part 2.
-    :ivar call: what commands get of it, made anew when *principal* is another.
     :ivar out: replies owed and the pushes behind them, in order.
     :ivar waiting: commands that have not started; *running* counts those that have, *alone* says that one of them
         must not overlap with others, *starting* that they are being started just now.
@@ -107,7 +106,6 @@ class ConnectionState:
         "claims",
         "who",
         "v",
-        "call",
         "opened_at",
         "login_from",
         "last_heard",
@@ -136,7 +134,6 @@ class ConnectionState:
         self.claims: Any = None
         self.who = "nobody"
         self.v = 1
-        self.call: Any = None
         self.opened_at = now
         self.login_from = now
         self.last_heard = now

@@ -5,7 +5,9 @@ The commands are the test's own: each shows what it was called with, and ends wh
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -558,6 +560,24 @@ class WaitingTests(DispatchCase):
         for _ in range(1000):
             client.say(b"{}")
         self.assertEqual(len(self.clock.getDelayedCalls()), before)
+
+
+class GarbageTests(DispatchCase):
+    def test_no_cycle(self) -> None:
+        """A connection that asked something is freed as soon as it has gone, without the collector of cycles."""
+        client = self.guest()
+        client.ask(START, now=1)
+        client.ask(SEND, now=2)
+        self.assertEqual(client.codes(), [200, 200])
+        freed = weakref.ref(client.link)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        client.leave()
+        self.clock.advance(10)
+        self.clients.clear()
+        del client
+        self.assertIsNone(freed())
 
 
 class CongestedTests(DispatchCase):

@@ -4,22 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as some
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatproto.connection.incoming import MOST, texts
+from chatproto.connection.incoming import MOST, next_text
 from tests.connection.memory import BINARY, CONTINUATION, PING, TEXT, client_frame
 
 
-class TextsTests(SynchronousTestCase):
+class NextTextTests(SynchronousTestCase):
     def test_sizes(self) -> None:
         """Texts come out as they were sent, whatever their length, and where the next begins is right."""
         for size in (1, 3, 4, 125, 126, 127, MOST):
             frame = client_frame(TEXT, b"x" * size)
-            found = texts(frame + frame + b"rest", 64)
-            self.assertEqual(found, [(b"x" * size, len(frame)), (b"x" * size, 2 * len(frame))])
-
-    def test_most(self) -> None:
-        """No more are taken than are wanted."""
-        frame = client_frame(TEXT, b"x")
-        self.assertEqual(len(texts(frame * 5, 3)), 3)
+            self.assertEqual(next_text(b"ab" + frame + b"rest", 2), (b"x" * size, 2 + len(frame)))
 
     def test_left_alone(self) -> None:
         """Whatever is not surely right is left to who can say what is wrong with it."""
@@ -39,24 +33,24 @@ class TextsTests(SynchronousTestCase):
             client_frame(PING, b"x"),
             b"\x81\xfe\x00\x05abcdhello",
         ):
-            self.assertEqual(texts(frame, 64), [], frame)
+            self.assertIsNone(next_text(frame, 0), frame)
 
     def test_cut(self) -> None:
         """A frame that is not all there is no frame yet."""
         for payload in (b"hello", b"*" * 300):
             frame = client_frame(TEXT, payload)
             for size in range(len(frame)):
-                self.assertEqual(texts(frame[:size], 64), [])
+                self.assertIsNone(next_text(frame[:size], 0))
 
     @given(some.text(min_size=1, max_size=500), some.binary(min_size=4, max_size=4))
     def test_any_text(self, text: str, mask: bytes) -> None:
         """Any text under any mask comes out as it went in."""
         payload = text.encode()
         frame = client_frame(TEXT, payload, mask=mask)
-        self.assertEqual(texts(frame, 64), [(payload, len(frame))] if len(payload) <= MOST else [])
+        self.assertEqual(next_text(frame, 0), (payload, len(frame)) if len(payload) <= MOST else None)
 
     @given(some.binary(max_size=40))
     def test_anything(self, data: bytes) -> None:
         """Nothing that a client sends makes it fail."""
-        for _, stop in texts(b"\x81" + data, 64):
-            self.assertLessEqual(stop, len(data) + 1)
+        found = next_text(b"\x81" + data, 0)
+        self.assertTrue(found is None or found[1] <= len(data) + 1)
