@@ -139,6 +139,14 @@ class BrowserTestCase(SynchronousTestCase):
         self.addCleanup(guest.close)
         return guest
 
+    def meet(self, desk: Page, text: str = "Hello", name: str = "Gina") -> Guest:
+        """A guest writes, and the agent at *desk* opens the chat."""
+        guest = self.guest(name)
+        guest.say(text)
+        desk.get_by_role("button", name=name).click()
+        expect(desk.get_by_role("log").get_by_text(text)).to_be_visible()
+        return guest
+
     # What goes wrong.
 
     def expect_trouble(self, pattern: str = _GONE) -> None:

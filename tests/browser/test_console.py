@@ -7,11 +7,12 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, expect
 
 from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import wait_until
+from tests.browser.wire import Wire
 from tests.integration.daemon import token
 
 COMPOSER = "Message"
@@ -68,10 +69,7 @@ class ConversationTests(BrowserTestCase):
     def test_typing_and_recall(self) -> None:
         """Each side sees that the other types; what was recalled is gone from the page, and says so."""
         desk = self.console(self.add_admin("Alice"))
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        gina = self.meet(desk)
         # A hint, dropped when anything else is under way: a guest who types says it again and again.
         wait_until(lambda: [gina.ask(22330), desk.locator(".typing").count()][1], "the dots")
         gina.say("As I said")
@@ -292,21 +290,10 @@ class DeskTests(BrowserTestCase):
         gina.say("I would like the red one")
         expect(desk.get_by_role("button", name="Gina")).to_be_visible()
         away = self.person()
-        routes: list[WebSocketRoute] = []
-        refused = False
-
-        def route(one: WebSocketRoute) -> None:
-            if refused:
-                one.close(code=4002)
-            else:
-                one.connect_to_server()
-                routes.append(one)
-
-        away.route_web_socket(lambda url: True, route)
+        wire = Wire(away)
         self.console(bob, away)
         expect(away.get_by_role("switch")).to_be_visible()
-        refused = True
-        routes[-1].close(code=4002)
+        wire.go_away()
         expect(away.get_by_text("No connection. What you write is kept")).to_be_visible()
         other = self.console(bob)
         desk.get_by_role("button", name="Gina").click()
@@ -318,7 +305,7 @@ class DeskTests(BrowserTestCase):
         gina.push(22099, lambda data: data["reason"] == "transferred")
         gina.say("Are you there?")
         line = "Alice handed this guest over: asks for the red one"
-        refused = False
+        wire.come_back()
         away.get_by_role("button", name="Try now").click()
         later = self.console(bob)
         for page in (away, other, later):
@@ -351,10 +338,7 @@ class DeskTests(BrowserTestCase):
         """A message to a guest whom a colleague has by now is not lost: it says why it was not sent, and waits."""
         alice, bob = self.add_admin("Alice"), self.add_admin("Bob")
         desk = self.console(alice)
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        gina = self.meet(desk)
         # As on another node, whose news has not come yet.
         self.server.daemon.sql("UPDATE conversation SET admin_id = %s WHERE guest_id = %s", bob, gina.gid)
         write(desk, "Are you still there?")
@@ -454,10 +438,7 @@ class NewsTests(BrowserTestCase):
     def test_notifications(self) -> None:
         """A message that nobody looks at is told by the system; who does not want that switches it off."""
         desk = self.desk(self.add_admin("Alice"))
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        gina = self.meet(desk)
         desk.evaluate("show(false)")
         gina.say("Are you there?")
         wait_until(lambda: self.told(desk) == [["Gina", "Are you there?"]], "a notification")
@@ -513,10 +494,7 @@ class NewsTests(BrowserTestCase):
     def test_recalled(self) -> None:
         """What a guest takes back is not to be read in a notification either."""
         desk = self.desk(self.add_admin("Alice"))
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        gina = self.meet(desk)
         desk.evaluate("show(false)")
         seq = gina.say("My card is 4111")["seq"]
         wait_until(lambda: self.shown(desk) == [["Gina", "My card is 4111"]], "a notification")

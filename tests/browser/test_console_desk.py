@@ -299,10 +299,7 @@ class SessionTests(BrowserTestCase):
         """Whose token is over is asked to sign in again, and finds what was begun; also by a link in that tab."""
         alice = self.add_admin("Alice")
         desk = self.console(alice)
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        self.meet(desk)
         desk.get_by_role("textbox", name="Message").fill("A draft")
         over = token(admin_id=alice, life=60, age=90)
         desk.evaluate("(over) => localStorage.setItem('chatproto.console.token', over)", over)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, expect
 
 from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import Server, wait_until
 from tests.browser.shop import WidgetTestCase, options
+from tests.browser.wire import Wire
 
 BANNER = "No connection. What you write is kept"
-SEND = 32300
 
 
 def write(page: Page, text: str) -> None:
@@ -82,10 +82,7 @@ class RestartTests(WidgetTestCase):
         """A file that is on its way when the server is killed is not lost: it is sent by one click later."""
         self.expect_trouble()
         desk = self.console(self.add_admin("Alice"))
-        gina = self.guest()
-        gina.say("The bill, please")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("The bill, please")).to_be_visible()
+        self.meet(desk, "The bill, please")
         session = desk.context.new_cdp_session(desk)
         line = {"offline": False, "latency": 0, "downloadThroughput": -1}
         session.send("Network.enable")
@@ -111,84 +108,25 @@ class RestartTests(WidgetTestCase):
         wait_until(lambda: [one["file_type"] for one in again.history()] == [0, 6], "the file")
 
 
-class Network:
-    """The way of a page to the server, which the browser's own "offline" does not close.
-
-    :ivar gone: open connections swallow everything, and new ones fail.
-    :ivar opened: how many have been tried.
-    :ivar sent: how many messages the page has sent to the server.
-    """
-
-    def __init__(self, page: Page) -> None:
-        self._page = page
-        self.gone = False
-        self.opened = 0
-        self.sent = 0
-        page.route_web_socket(lambda url: True, self._route)
-
-    def go(self) -> None:
-        """As in a tunnel."""
-        self.gone = True
-        self._page.context.set_offline(True)
-
-    def cut(self) -> None:
-        """What is open is closed, and no other can be opened."""
-        self.gone = True
-        self._open.close(code=4002)
-
-    def come_back(self) -> None:
-        self.gone = False
-        self._page.context.set_offline(False)
-
-    def _route(self, route: WebSocketRoute) -> None:
-        self.opened += 1
-        if self.gone:
-            route.close(code=4002)
-            return
-        self._open = route
-        server = route.connect_to_server()
-        dead = False
-
-        def passes() -> bool:
-            nonlocal dead
-            dead = dead or self.gone
-            return not dead
-
-        def up(message: str | bytes) -> None:
-            if passes():
-                self.sent += json.loads(message).get("api_key") == SEND
-                server.send(message)
-
-        def down(message: str | bytes) -> None:
-            if passes():
-                route.send(message)
-
-        route.on_message(up)
-        server.on_message(down)
-
-
 class OfflineTests(BrowserTestCase):
     def test_tunnel(self) -> None:
         """Who comes out of a tunnel is connected at once, without a delay, and what was written in it arrives once."""
         page = self.person()
         page.clock.install()
-        network = Network(page)
+        wire = Wire(page)
         desk = self.console(self.add_admin("Alice"), page)
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
+        gina = self.meet(desk)
         log = desk.get_by_role("log")
-        expect(log.get_by_text("Hello")).to_be_visible()
         # From here on nothing in the page happens because of the time, unless the test lets it go on.
         desk.clock.pause_at(desk.evaluate("Date.now() / 1000 + 1"))
-        network.go()
+        wire.enter_tunnel()
         write(desk, "Written as it became dark")
         expect(log.get_by_text("Sending…")).to_be_visible()
         desk.clock.run_for(8_000)
 
         def lost() -> bool:
             desk.clock.run_for(100)
-            return network.opened >= 2
+            return wire.tried >= 2
 
         wait_until(lost, "the loss of the link")
         desk.clock.run_for(1_300)
@@ -196,12 +134,12 @@ class OfflineTests(BrowserTestCase):
         write(desk, "Written in the tunnel")
         expect(log.get_by_text("Sending…")).to_have_count(2)
         gina.say("Where are you?")
-        network.come_back()
+        wire.come_back()
         expect(log.get_by_text("Sending…")).to_have_count(0)
         expect(log.locator(".bubble")).to_have_text(
             ["Hello", "Where are you?", "Written as it became dark", "Written in the tunnel"]
         )
-        self.assertEqual(network.sent, 2)
+        self.assertEqual(wire.sent, 2)
         desk.clock.run_for(200)
         expect(desk.get_by_text(BANNER)).to_have_count(0)
         self.assertEqual(

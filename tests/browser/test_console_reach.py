@@ -12,8 +12,8 @@ from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import Guest, wait_until
 from tests.browser.shop import Agent
-from tests.browser.test_console_links import Network
 from tests.browser.test_files import png
+from tests.browser.wire import Wire
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 PASSWORD = "open sesame"
@@ -176,7 +176,7 @@ class KeyboardTests(Reach):
         """Whatever is gone after it was pressed, or cannot be written in any more, the keyboard goes on near by."""
         alice, bob = self.add_admin("Alice"), self.add_admin("Bob")
         page = self.person(permissions=["microphone"])
-        network = Network(page)
+        wire = Wire(page)
         keys = Keys(self, page)
         gina = self.talk(page, alice)
         field = page.get_by_role("textbox", name="Message")
@@ -212,9 +212,9 @@ class KeyboardTests(Reach):
         expect(page.get_by_role("alert")).to_have_count(0)
         expect(field).to_be_focused()
         # The banner's button, when there is a connection again.
-        network.cut()
+        wire.go_away()
         expect(page.get_by_text("No connection. What you write is kept")).to_be_visible()
-        network.come_back()
+        wire.come_back()
         keys.tab_to("Try now", "Shift+Tab")
         page.keyboard.press("Enter")
         expect(page.get_by_text("No connection. What you write is kept")).to_have_count(0)
@@ -263,7 +263,7 @@ class AxeTests(Reach):
         for locale, scheme in (("en-GB", "dark"), ("zh-CN", "light")):
             self.group_id = self.server.daemon.add_group()
             page = self.person_of(locale, color_scheme=scheme)
-            network = Network(page)
+            wire = Wire(page)
             alice = self.add_admin("Alice")
             agent = Agent(self.server, self.add_admin("Bob", capacity=1))
             self.addCleanup(agent.close)
@@ -309,7 +309,7 @@ class AxeTests(Reach):
             desk.get_by_role("dialog").locator(".strong").click()
             expect(desk.locator(".chat-foot .hint")).to_be_visible()
             self.assertOpen(page, f"ended, {locale}")
-            network.cut()
+            wire.go_away()
             field.fill("Are you there?")
             desk.keyboard.press("Enter")
             expect(desk.locator(".banner")).to_be_visible()

@@ -30,10 +30,7 @@ def png(width: int = 320, height: int = 200) -> bytes:
 class FileTests(BrowserTestCase):
     def desk_with_guest(self, **options: Any) -> tuple[Page, Guest]:
         desk = self.console(self.add_admin("Alice"), **options)
-        gina = self.guest()
-        gina.say("Can I see it?")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Can I see it?")).to_be_visible()
+        gina = self.meet(desk, "Can I see it?")
         return desk, gina
 
     def drop(self, desk: Page, name: str, kind: str, content: bytes, event: str) -> None:

@@ -23,8 +23,8 @@ from playwright.sync_api import Page, expect
 from tests.browser.case import BrowserTestCase, browser, shared_server
 from tests.browser.server import Guest, Server
 from tests.browser.shop import Agent, Widget
-from tests.browser.test_console_links import Network
 from tests.browser.test_quality import PHONE
+from tests.browser.wire import Wire
 from tests.integration.daemon import token
 
 SHOP = "Hearth & Oak"
@@ -199,7 +199,7 @@ class ConsolePictures(_Pictures):
         """Signing in, a conversation by day and by night, settings, handing over, no connection, and the end."""
         self.expect_trouble()
         page = self.person()
-        network = Network(page)
+        wire = Wire(page)
         page.goto(f"{self.origin}/console/")
         expect(page.get_by_role("button", name="Sign in")).to_be_visible()
         self.keep(page, "console-login")
@@ -226,12 +226,12 @@ class ConsolePictures(_Pictures):
         dialog.get_by_role("textbox").fill("Wants the lamp today; please help with the wiring.")
         self.keep(desk, "console-transfer")
         desk.keyboard.press("Escape")
-        network.cut()
+        wire.go_away()
         desk.get_by_role("textbox", name="Message").fill("I have put one aside for you.")
         desk.keyboard.press("Enter")
         expect(desk.get_by_text("No connection. What you write is kept")).to_be_visible()
         self.keep(desk, "console-offline")
-        network.come_back()
+        wire.come_back()
         expect(desk.get_by_text("No connection. What you write is kept")).to_have_count(0)
         expect(desk.get_by_role("log").get_by_text("Sending…")).to_have_count(0)
         desk.get_by_role("button", name="End", exact=True).click()
@@ -333,15 +333,15 @@ class WidgetPictures(_Pictures):
         self.keep(widget.page, "widget-dark")
         widget.page.emulate_media(color_scheme="light")
         # From the next page on, as what passes here waits while this test waits for the agent.
-        network = Network(widget.page)
+        wire = Wire(widget.page)
         widget.page.reload()
         expect(widget.bubble(ENGLISH["lovely"])).to_be_in_viewport()
         expect(widget.frame.get_by_role("heading", name="Alice")).to_be_visible()
-        network.cut()
+        wire.go_away()
         widget.write(ENGLISH["thanks"])
         expect(widget.frame.get_by_text("No connection", exact=False)).to_be_visible()
         self.keep(widget.page, "widget-offline")
-        network.come_back()
+        wire.come_back()
         expect(widget.frame.get_by_text("No connection", exact=False)).to_be_hidden()
         expect(widget.log.get_by_text("Sending…")).to_have_count(0)
         alice.ask(32060, gid=alice.gid)

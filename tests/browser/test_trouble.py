@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import Guest, Server, wait_until
+from tests.browser.wire import Wire
 
 
 def write(page: Page, text: str) -> None:
@@ -21,68 +22,14 @@ def from_admin(guest: Guest) -> list[Any]:
     return [one["msg"] for one in guest.history() if one["sender"]["type"] == "admin"]
 
 
-class Wire:
-    """The connection of a page, which can be cut, or swallow what is sent over it.
-
-    :ivar sent: how many messages the page has sent, of all connections.
-    :ivar loses: frames with this text do not arrive at the page.
-    """
-
-    loses = ""
-    lost = 0
-
-    def __init__(self, page: Page) -> None:
-        self.swallows = False
-        self.cut_after: list[int] = []
-        self.sent = 0
-        self.opened = 0
-        page.route_web_socket(lambda url: True, self._route)
-
-    def _route(self, route: WebSocketRoute) -> None:
-        self.opened += 1
-        # Only the connection that is there goes dead, not the one that is made in its place.
-        number = self.opened
-        server = route.connect_to_server()
-
-        def up(message: str | bytes) -> None:
-            if self.swallows and number == self.dead:
-                return
-            if json.loads(message).get("api_key") == 32300:
-                self.sent += 1
-                if self.sent in self.cut_after:
-                    # It has left, and nobody knows whether it arrived.
-                    server.send(message)
-                    route.close(code=4002)
-                    return
-            server.send(message)
-
-        def down(message: str | bytes) -> None:
-            if self.loses and self.loses in str(message):
-                self.lost += 1
-            elif not (self.swallows and number == self.dead):
-                route.send(message)
-
-        self.route = route
-        route.on_message(up)
-        server.on_message(down)
-
-    def go_dead(self) -> None:
-        """What is open now swallows everything, without being closed."""
-        self.dead = self.opened
-        self.swallows = True
-
-
 class LinkTests(BrowserTestCase):
     def test_cut(self) -> None:
         """Ten messages over a link that is cut three times arrive once each, in the order of writing."""
         page = self.person()
         wire = Wire(page)
         desk = self.console(self.add_admin("Alice"), page)
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
-        wire.cut_after = [2, 5, 6]
+        gina = self.meet(desk)
+        wire.cut_after = {2, 5, 6}
         lines = [f"Line {number}" for number in range(10)]
         for line in lines:
             write(desk, line)
@@ -97,10 +44,7 @@ class LinkTests(BrowserTestCase):
         page = self.person()
         wire = Wire(page)
         desk = self.console(self.add_admin("Alice"), page)
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
-        expect(desk.get_by_role("log").get_by_text("Hello")).to_be_visible()
+        gina = self.meet(desk)
         wire.go_dead()
         write(desk, "Can you hear me?")
         expect(desk.get_by_text("Sending…")).to_be_visible()
@@ -113,11 +57,8 @@ class LinkTests(BrowserTestCase):
         page = self.person()
         wire = Wire(page)
         desk = self.console(self.add_admin("Alice"), page)
-        gina = self.guest()
-        gina.say("Hello")
-        desk.get_by_role("button", name="Gina").click()
+        gina = self.meet(desk)
         log = desk.get_by_role("log")
-        expect(log.get_by_text("Hello")).to_be_visible()
         wire.loses = '"api_key":32399'
         gina.say("This push is lost")
         # Playwright carries frames only while it is asked something.

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.browser.server import wait_until
 from tests.browser.shop import Agent, Widget, WidgetTestCase
 from tests.browser.test_files import png
-from tests.browser.test_widget_trouble import Wire
+from tests.browser.wire import Wire
 
 # A video as a browser records it, in base64.
 _RECORD = """async () => {

@@ -2,73 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import expect
 
 from tests.browser.server import Server, wait_until
 from tests.browser.shop import WidgetTestCase, options, shop_origin
+from tests.browser.wire import Wire
 
 SEND = 22300
 EVIL = '<img src=x onerror="parent.hacked=1"><script>parent.hacked=1</script>'
-
-
-class Wire:
-    """The connection of a page, which can be cut, or swallow what is sent over it.
-
-    :ivar sent: how many messages have left the page.
-    :ivar cut_after: numbers of messages that arrive, while the connection is gone before the answer.
-
-    It works while Playwright waits for something, and not while a plain WebSocket of the test does.
-    """
-
-    def __init__(self, page: Page) -> None:
-        self.cut_after: set[int] = set()
-        self.sent = 0
-        self.opened = 0
-        self._dead = 0
-        self._away = False
-        self._open: list[WebSocketRoute] = []
-        page.route_web_socket(lambda url: True, self._route)
-
-    def go_away(self) -> None:
-        """As where there is no network: what is open is cut, and nothing opens until :meth:`come_back`."""
-        self._away = True
-        for route in self._open:
-            route.close(code=4002)
-        self._open.clear()
-
-    def come_back(self) -> None:
-        self._away = False
-
-    def go_dead(self) -> None:
-        """What is open now swallows everything, without being closed."""
-        self._dead = self.opened
-
-    def _route(self, route: WebSocketRoute) -> None:
-        if self._away:
-            route.close(code=4002)
-            return
-        self._open.append(route)
-        self.opened += 1
-        number = self.opened
-        server = route.connect_to_server()
-
-        def up(message: str | bytes) -> None:
-            if number <= self._dead:
-                return
-            server.send(message)
-            if json.loads(message).get("api_key") == SEND:
-                self.sent += 1
-                if self.sent in self.cut_after:
-                    route.close(code=4002)
-
-        def down(message: str | bytes) -> None:
-            if number > self._dead:
-                route.send(message)
-
-        route.on_message(up)
-        server.on_message(down)
 
 
 class LinkTests(WidgetTestCase):
@@ -124,7 +65,6 @@ class LinkTests(WidgetTestCase):
         expect(banner).to_be_visible()
         expect(shop.log.get_by_text("Sending…")).to_be_visible()
         wire.come_back()
-        page.context.set_offline(False)
         expect(banner).to_be_hidden()
         expect(shop.log.get_by_text("Sending…")).to_have_count(0)
         alice.heard("Without a network")
