@@ -72,8 +72,8 @@ export function Composer({
     send();
   }
 
-  function take(event, files) {
-    const list = [...(files ?? [])];
+  function take(event, { files }) {
+    const list = [...files];
     if (!list.length) return;
     event.preventDefault();
     onFiles(list);
@@ -81,7 +81,7 @@ export function Composer({
 
   async function startRecording() {
     try {
-      setRecording(await record({ full: () => endRecording.current?.(true) }));
+      setRecording(await record(() => endRecording.current(true)));
     } catch {
       onTrouble(t('noMicrophone'));
     }
@@ -91,11 +91,10 @@ export function Composer({
   endRecording.current = async (keep) => {
     if (!recording) return;
     setRecording(null);
-    if (!keep) return recording.cancel();
     const { blob, duration_ms } = await recording.stop();
-    if (blob.size) onVoice(blob, duration_ms);
+    if (keep && blob.size) onVoice(blob, duration_ms);
   };
-  useEffect(() => () => void endRecording.current?.(false), []);
+  useEffect(() => () => void endRecording.current(false), []);
 
   if (recording) {
     return html`<div class="composer recording">
@@ -104,16 +103,16 @@ export function Composer({
       <${Tool} class="primary" icon="send" label=${t('recordingEnd')} onClick=${() => endRecording.current(true)} />
     </div>`;
   }
-  return html`<div class="composer" onDrop=${(event) => take(event, event.dataTransfer?.files)} onDragOver=${(event) => event.preventDefault()}>
+  return html`<div class="composer" onDrop=${(event) => take(event, event.dataTransfer)} onDragOver=${(event) => event.preventDefault()}>
     <input ref=${chooser} type="file" multiple hidden tabindex="-1" onChange=${(event) => {
-      take(event, event.target.files);
+      take(event, event.target);
       event.target.value = '';
     }} />
     <${Tool} disabled=${disabled} icon="attach" label=${t('attach')} onClick=${() => chooser.current.click()} />
     ${children}
     <textarea ref=${area} rows="1" maxlength=${option('max-text')} value=${draft} disabled=${disabled} aria-label=${t('messageLabel')}
       placeholder=${t('write')} enterkeyhint="send" onInput=${(event) => type(event.target.value)} onKeyDown=${press}
-      onPaste=${(event) => take(event, event.clipboardData?.files)}></textarea>
+      onPaste=${(event) => take(event, event.clipboardData)}></textarea>
     ${!draft.trim() && canRecord()
       ? html`<${Tool} key="voice" disabled=${disabled} icon="mic" label=${t('voice')} onClick=${startRecording} />`
       : html`<${Tool} class="primary" key="send" disabled=${disabled || !draft.trim()} icon="send" label=${t('send')} onClick=${send} />`}

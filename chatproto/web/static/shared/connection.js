@@ -40,6 +40,7 @@ export class Connection {
   #beat = 0;
   #watch = 0;
   #later = 0;
+  #life = new AbortController();
   #loggingIn = false;
   #tries = 0;
 
@@ -58,10 +59,11 @@ export class Connection {
     this.on = on;
     this.state = signal('connecting');
     this.closedBy = null;
-    this.wake = () => this.#wake();
-    addEventListener('online', this.wake);
-    addEventListener('offline', this.wake);
-    document.addEventListener('visibilitychange', this.wake);
+    const wake = () => this.#wake();
+    const life = { signal: this.#life.signal };
+    addEventListener('online', wake, life);
+    addEventListener('offline', wake, life);
+    document.addEventListener('visibilitychange', wake, life);
     this.#open();
   }
 
@@ -116,9 +118,7 @@ export class Connection {
 
   #end(by) {
     this.#drop();
-    removeEventListener('online', this.wake);
-    removeEventListener('offline', this.wake);
-    document.removeEventListener('visibilitychange', this.wake);
+    this.#life.abort();
     this.closedBy = by;
     this.state.value = 'closed';
   }

@@ -33,8 +33,8 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
   const [from, setFrom] = useState(() => (all.length > FIRST + MORE ? all.at(-FIRST).seq : null));
   const messages = useMemo(() => (from === null ? all : all.slice(all.findIndex(({ seq }) => seq === from))), [all, from]);
   const rows = useMemo(() => arrange(messages, pending, mine), [messages, pending]);
-  const last = messages.findLast?.(({ seq }) => seq !== undefined);
-  const lastRead = useMemo(() => messages.findLast?.((one) => one.seq <= readSeq && mine(one))?.seq, [messages, readSeq]);
+  const last = messages.findLast(({ seq }) => seq !== undefined);
+  const lastRead = useMemo(() => messages.findLast((one) => one.seq <= readSeq && mine(one))?.seq, [messages, readSeq]);
 
   const toBottom = () => {
     box.current.scrollTop = box.current.scrollHeight;
@@ -43,7 +43,7 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
   const look = () => {
     if (!view.current.bottom || !last || document.visibilityState !== 'visible' || (onSeen && !document.hasFocus())) return;
     setBelow(0);
-    view.current.seen = last.seq ?? view.current.seen;
+    view.current.seen = last.seq;
     onSeen?.(last.seq);
   };
 
@@ -80,12 +80,10 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
     };
   }, []);
   useEffect(() => {
-    addEventListener('focus', look);
-    document.addEventListener('visibilitychange', look);
-    return () => {
-      removeEventListener('focus', look);
-      document.removeEventListener('visibilitychange', look);
-    };
+    const life = new AbortController();
+    addEventListener('focus', look, life);
+    document.addEventListener('visibilitychange', look, life);
+    return () => life.abort();
   });
   function more() {
     if (box.current.scrollTop >= 200) return;

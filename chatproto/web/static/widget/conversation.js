@@ -27,8 +27,6 @@ const ADMIN_MESSAGE = 22399;
 
 const MALFORMED = -9998;
 const GUEST_TOKEN_BAD = -21002;
-const NO_SERVICE_TO_RATE = -22652;
-const ALREADY_RATED = -22653;
 
 const TYPING_SHOWN = 6_000;
 const ASK_AGAIN = 5_000;
@@ -374,8 +372,8 @@ export class Conversation {
     try {
       await this.connection.value.request(RATE, { score, ...(text && { text }) });
       this.#rate('thanks');
-    } catch ({ code }) {
-      if (code === ALREADY_RATED || code === NO_SERVICE_TO_RATE) this.#rate(null);
+    } catch ({ passing }) {
+      if (!passing) this.#rate(null); // such as one that is rated already
     }
   }
 }

@@ -6,6 +6,7 @@ import { option } from '../shared/page.js';
 import { Conversation } from './conversation.js';
 import { meet, tell } from './host.js';
 import { Panel } from './panel.js';
+import { composing } from '../shared/composer.js';
 
 const COLOUR = /^#[\da-f]{3,6}$/i;
 
@@ -42,7 +43,7 @@ meet(async (start) => {
   render(html`<${Panel} chat=${chat} i18n=${i18n} title=${title} greeting=${greeting} draft=${mark.draft ?? ''} />`, document.body);
 
   addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && !event.isComposing && event.keyCode !== 229) tell('close');
+    if (event.key === 'Escape' && !composing(event)) tell('close');
   });
 
   return {

@@ -40,7 +40,7 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
   const actions = (message) => message.seq && mine(message) && !message.recalled && Date.now() - message.created_at < RECALL_WITHIN
     && html`<${Tool} class="small" icon="redo" label=${t('recall')} onClick=${() => takeBack(message)} />`;
   const drag = (event) => {
-    if (!event.dataTransfer?.types.includes('Files')) return;
+    if (!event.dataTransfer.types.includes('Files')) return;
     setOver(event.type === 'dragover');
     const taken = event.type === 'drop' && event.defaultPrevented; // by the composer
     event.preventDefault();
