@@ -183,6 +183,7 @@ class RestartTests(WidgetTestCase):
         self.server.kill()
         self.server.start_again()
         shop.write("After")
+        expect(shop.bubble("After")).to_be_visible()
         expect(shop.log.get_by_text("Sending…")).to_have_count(0)
         alice.close()
         [(gid,)] = self.server.daemon.sql("SELECT guest_id FROM conversation")
