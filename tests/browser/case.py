@@ -25,6 +25,8 @@ except ImportError:  # without the extra "test"
 from tests.browser.server import Guest, Server
 from tests.integration.daemon import token
 
+PLAIN_HOST = "plain.example"
+"""A name of this machine that browsers do not trust as they do localhost."""
 CHROMIUM = os.environ.get("TEST_CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox",
@@ -38,6 +40,7 @@ FLAGS = (
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
+    f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
 )
 PATIENCE = 15_000
 """Milliseconds after which waiting fails a test."""
