@@ -13,7 +13,7 @@ from tests.browser.test_files import png
 from tests.browser.wire import Wire
 
 # A video as a browser records it, in base64.
-_RECORD = """async () => {
+RECORD = """async () => {
   const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 48});
   const pen = canvas.getContext('2d');
   const recorder = new MediaRecorder(canvas.captureStream(25), {mimeType: 'video/webm'});
@@ -71,7 +71,7 @@ class FileTests(WidgetTestCase):
     def test_video(self) -> None:
         """A video is shown where it was sent, with its first picture and its controls, and does not begin by itself."""
         shop, alice = self.talking()
-        video = base64.b64decode(shop.page.evaluate(_RECORD))
+        video = base64.b64decode(shop.page.evaluate(RECORD))
         shop.frame.locator("input[type=file]").set_input_files(
             {"name": "lamp.webm", "mimeType": "video/webm", "buffer": video}
         )
