@@ -34,3 +34,28 @@ class ElementsTests(BrowserTestCase):
         expect(panel.get_by_role("textbox")).to_be_visible()
         expect(panel.locator(".hello")).to_be_visible()
         expect(panel.locator("marquee")).to_have_count(0)
+
+
+# The page's own panel is up; then it is told to begin anew, by another port, as by a script that came later.
+_SPEAK_AGAIN = """async () => {
+  const { port1, port2 } = new MessageChannel();
+  window.heard = [];
+  port1.onmessage = ({ data }) => heard.push(data);
+  const chatproto = { locale: 'zh-CN', context: {}, mark: {}, outbox: {} };
+  document.querySelector('iframe').contentWindow.postMessage({ chatproto }, '*', [port2]);
+}"""
+
+
+class PortTests(BrowserTestCase):
+    def test_once(self) -> None:
+        """Only the first port that is handed over is one to which the panel speaks, and which it obeys."""
+        page = self.person()
+        page.goto(f"{self.origin}/console/")
+        page.evaluate(_SPEAK.replace("GROUP", str(self.group_id)))
+        box = page.frame_locator("iframe").get_by_role("textbox", name="Message")
+        box.fill("Hello")
+        page.evaluate(_SPEAK_AGAIN)
+        box.press("Enter")
+        expect(page.frame_locator("iframe").get_by_role("log").get_by_text("Hello")).to_be_visible()
+        expect(box).to_have_attribute("placeholder", "Write a message…")
+        self.assertEqual(page.evaluate("heard"), [])
