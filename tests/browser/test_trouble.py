@@ -52,6 +52,36 @@ class LinkTests(BrowserTestCase):
         self.assertEqual(from_admin(gina), ["Can you hear me?"])
         self.assertEqual(wire.opened, 2)
 
+    def test_half_dead_and_idle(self) -> None:
+        """So it is while nobody writes over it, and what came meanwhile is there then."""
+        page = self.person()
+        page.clock.install()
+        wire = Wire(page)
+        desk = self.console(self.add_admin("Alice"), page)
+        gina = self.meet(desk)
+        # That it was read is the last that the page has to say.
+        expect(desk.get_by_label("1 unread message")).to_have_count(0)
+        wire.go_dead()
+        gina.say("Are you there?")
+        desk.clock.run_for(25_000)
+        wait_until(lambda: [desk.clock.run_for(100), wire.tried][1] == 2, "the loss of the link")
+        expect(desk.get_by_role("log").get_by_text("Are you there?")).to_be_visible()
+
+    def test_one_element(self) -> None:
+        """What was written stays the element that it was when the server has it, so that it is read out once."""
+        page = self.person()
+        wire = Wire(page)
+        desk = self.console(self.add_admin("Alice"), page)
+        self.meet(desk)
+        wire.go_away()
+        write(desk, "Can you hear me?")
+        expect(desk.get_by_text("Sending…")).to_be_visible()
+        row = desk.locator(".row.mine")
+        row.evaluate("(row) => { row.marked = true; }")
+        wire.come_back()
+        expect(desk.get_by_text("Sending…")).to_have_count(0)
+        expect(row).to_have_js_property("marked", True)
+
     def test_lost_pushes(self) -> None:
         """What a push did not bring is fetched: by the gap that it leaves, or when the server says that it is lost."""
         page = self.person()
