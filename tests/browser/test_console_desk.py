@@ -227,6 +227,22 @@ class ContextTests(BrowserTestCase):
         expect(desk.get_by_role("textbox", name="Message")).to_have_value("A draft")
 
 
+class PresenceTests(BrowserTestCase):
+    def test_on_line(self) -> None:
+        """Whether a guest is there is seen in the list and over the chat, and changes by itself."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.meet(desk)
+        row, head = desk.get_by_role("button", name="Gina"), desk.get_by_role("main").locator("header")
+        for place in (row, head):
+            expect(place).to_contain_text("on line")
+        gina.close()
+        for place in (row, head):
+            expect(place).to_contain_text("off line")
+        self.guest("Gina")
+        for place in (row, head):
+            expect(place).to_contain_text("on line")
+
+
 class DevicesTests(BrowserTestCase):
     def test_in_step(self) -> None:
         """Two devices of one agent: what is taken, read, recalled, handed over or ended on one shows on both."""
