@@ -33,9 +33,9 @@ class FileTests(BrowserTestCase):
         gina = self.meet(desk, "Can I see it?")
         return desk, gina
 
-    def drop(self, desk: Page, name: str, kind: str, content: bytes, event: str) -> None:
-        """Paste or drop a file onto the composer, as the browser itself would tell it."""
-        desk.get_by_role("textbox", name="Message").evaluate(
+    def drop(self, desk: Page, name: str, kind: str, content: bytes, event: str, onto: str = ".chat textarea") -> None:
+        """Paste or drop a file, as the browser itself would tell it."""
+        desk.locator(onto).evaluate(
             """(field, [name, kind, content, event]) => {
                 const data = new DataTransfer();
                 const bytes = Uint8Array.from(atob(content), (one) => one.charCodeAt(0));
@@ -67,6 +67,16 @@ class FileTests(BrowserTestCase):
         # Nothing jumps: the place has the picture's shape before it is loaded.
         self.assertEqual(shown.first.evaluate("({width, height}) => [width, height]"), [260, 163])
         self.picture(desk, "console-pictures")
+
+    def test_dropped_anywhere(self) -> None:
+        """A file may be dropped anywhere on the chat, and is sent once wherever that is."""
+        desk, gina = self.desk_with_guest()
+        places = (".chat-head", ".log", ".composer", ".chat textarea")
+        for number, place in enumerate(places):
+            self.drop(desk, f"notes-{number}.txt", "text/plain", b"some notes", "drop", place)
+            gina.push(22399, lambda data, number=number: data["message_info"]["msg"]["name"] == f"notes-{number}.txt")
+        expect(desk.locator(".row.mine")).to_have_count(len(places))
+        self.assertEqual(len(gina.history()), 1 + len(places))
 
     def test_voice(self) -> None:
         """A recording is sent as a voice message with its length, and can be played."""
