@@ -74,7 +74,7 @@ class FileTests(BrowserTestCase):
         places = (".chat-head", ".log", ".composer", ".chat textarea")
         for number, place in enumerate(places):
             self.drop(desk, f"notes-{number}.txt", "text/plain", b"some notes", "drop", place)
-            gina.push(22399, lambda data, number=number: data["message_info"]["msg"]["name"] == f"notes-{number}.txt")
+            self.assertEqual(gina.push(22399)["message_info"]["msg"]["name"], f"notes-{number}.txt")
         expect(desk.locator(".row.mine")).to_have_count(len(places))
         self.assertEqual(len(gina.history()), 1 + len(places))
 

@@ -64,7 +64,12 @@ class LinkTests(BrowserTestCase):
         wire.go_dead()
         gina.say("Are you there?")
         desk.clock.run_for(25_000)
-        wait_until(lambda: [desk.clock.run_for(100), wire.tried][1] == 2, "the loss of the link")
+
+        def lost() -> bool:
+            desk.clock.run_for(100)
+            return wire.tried == 2
+
+        wait_until(lost, "the loss of the link")
         expect(desk.get_by_role("log").get_by_text("Are you there?")).to_be_visible()
 
     def test_one_element(self) -> None:
