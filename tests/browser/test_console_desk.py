@@ -93,6 +93,31 @@ class QueueTests(BrowserTestCase):
         expect(late.get_by_role("button", name="Take next")).to_have_count(0)
 
 
+class EndedTests(BrowserTestCase):
+    def test_more(self) -> None:
+        """All whom an agent has served are to be found, however long ago: page by page, and by name."""
+        alice = self.add_admin("Alice")
+        self.server.daemon.sql(
+            "WITH people AS (INSERT INTO guest (external_id, name)"
+            " SELECT %s || n, 'Guest ' || n || '.' FROM generate_series(1, 230) n RETURNING id)"
+            " INSERT INTO conversation (group_id, guest_id, state, last_served_by, ended_at, last_message_at)"
+            " SELECT %s, id, 'ended', %s, now_ms() - id, now_ms() - id FROM people",
+            f"{self.group_id} ended ",
+            *(self.group_id, alice),
+        )
+        desk = self.console(alice)
+        desk.get_by_role("tab", name="Ended").click()
+        rows, more = desk.locator(".chat-row"), desk.get_by_role("button", name="Show more")
+        for count in (100, 200):
+            expect(rows).to_have_count(count)
+            more.click()
+        expect(rows).to_have_count(230)
+        expect(more).to_have_count(0)
+        desk.get_by_label("Find a guest").fill("guest 22.")
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("Guest 22.")
+
+
 class TransferTests(BrowserTestCase):
     def test_full_meanwhile(self) -> None:
         """A colleague who becomes full while one writes the note: it is said why not, and the note stays."""
