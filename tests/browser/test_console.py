@@ -453,6 +453,18 @@ class NewsTests(BrowserTestCase):
         self.assertEqual(self.told(desk), [])
         expect(desk).to_have_title(re.compile(r"^[^(]"))
 
+    def test_leads_to_the_chat(self) -> None:
+        """A click on a notification opens the chat that it is about, and takes the notification away."""
+        desk = self.desk(self.add_admin("Alice"))
+        self.meet(desk, name="Gina")
+        desk.evaluate("show(false)")
+        hugo = self.guest("Hugo")
+        hugo.say("Good morning")
+        self.wait_told(["Hugo", "Good morning"], desk)
+        desk.evaluate("shown.at(-1).onclick()")
+        expect(desk.get_by_role("log").get_by_text("Good morning")).to_be_visible()
+        wait_until(lambda: not self.shown(desk), "the end of the notification")
+
     def test_two_tabs(self) -> None:
         """Of two tabs that nobody looks at one tells; none tells of the chat that the other one shows."""
         alice = self.add_admin("Alice")
