@@ -97,6 +97,42 @@ class TalkTests(WidgetTestCase):
         shop.launcher.click()
         expect(shop.launcher).to_have_accessible_name("Open chat")
 
+    def test_unread_in_two_tabs(self) -> None:
+        """What is read in one tab is unread in none."""
+        alice = self.agent()
+        shop = self.visit().open()
+        shop.write("Hello")
+        alice.meet()
+        other = self.visit(self.page(shop.page.context))
+        shop.launcher.click()
+        alice.say("One")
+        for one in (shop, other):
+            expect(one.launcher).to_have_accessible_name("Open chat, 1 unread")
+        other.open()
+        expect(other.bubble("One")).to_be_visible()
+        expect(shop.launcher).to_have_accessible_name("Open chat")
+
+    def test_rating_later(self) -> None:
+        """Who goes to another page before rating is asked there, and no more once it is done."""
+        alice = self.agent()
+        shop = self.visit().open()
+        shop.write("Hello")
+        alice.meet()
+        alice.say("Hi")
+        expect(shop.bubble("Hi")).to_be_visible()
+        alice.ask(32060, gid=alice.gid)
+        stars = shop.frame.get_by_role("radio", name="3 stars")
+        expect(stars).to_be_visible()
+        shop.page.reload()
+        stars.check()
+        shop.frame.locator(".rate").get_by_role("button", name="Send").click()
+        expect(shop.frame.get_by_text("Thank you!")).to_be_visible()
+        found = self.server.daemon.sql("SELECT score FROM service WHERE admin_id = %s", alice.admin_id)
+        self.assertEqual(found, [(3,)])
+        shop.page.reload()
+        expect(shop.bubble("Hi")).to_be_visible()
+        expect(stars).to_have_count(0)
+
     def test_end(self) -> None:
         """A guest ends the conversation, after being asked, and begins again by writing."""
         alice = self.agent()
