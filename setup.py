@@ -30,8 +30,9 @@ from chatproto.web.assets import STATIC, banner, named_by_pages, packed_name, st
 SOURCE, BUNDLE, LICENCES = "vendor/ui.source.js", "vendor/ui.js", "vendor/LICENSES.txt"
 PACKAGES = ("preact", "@preact/signals", "@preact/signals-core", "htm")
 ESBUILD = ("--bundle", "--minify", "--target=es2022", "--legal-comments=none")
-SMALLER = {"widget/frame.js": ("--alias:@preact/signals=@preact/signals-core",)}
-"""What is left out of the panel: its few components follow signals by themselves (widget/tracked.js)."""
+SMALLER = {"widget/frame.js": ("--alias:@preact/signals=@preact/signals-core", "--alias:htm=htm/mini")}
+"""What is left out of the panel: its few components follow signals by themselves (widget/tracked.js), and its templates
+are read at each drawing."""
 TERSER = ("--module", "--ecma=2022", "--compress=passes=3", "--mangle")
 LIBRARIES = ("--format=esm", '--define:process.env.NODE_ENV="production"')
 
@@ -125,7 +126,7 @@ class Made:
             self._esbuild(f"sources/{name}", "bundled", *LIBRARIES, *SMALLER.get(name, ()))
             # The lines that are left are those of templates, where htm drops the space around them.
             bundled = root / "bundled"
-            bundled.write_bytes(re.sub(rb"\n +", b"\n", re.sub(rb">\n +(?=[<$])", b">", bundled.read_bytes())))
+            bundled.write_bytes(re.sub(rb"\n +", b"\n", re.sub(rb"([>}])\n +(?=[<$])", rb"\1", bundled.read_bytes())))
             self._npm("exec", "--offline", "--", "terser", "bundled", *TERSER, "--output=packed")
         return first + (root / "packed").read_bytes()
 

@@ -135,7 +135,7 @@ export class Desk {
     });
     for (const [gid, thread] of this.#threads) {
       const entry = listed.get(gid);
-      if (entry) void thread.seen(entry.last_seq);
+      if (entry) thread.seen(entry.last_seq);
     }
   }
 
@@ -159,7 +159,7 @@ export class Desk {
     } else if (api_key === 32099) {
       const known = this.guests.peek().get(gid);
       this.#change(gid, data);
-      void this.#threads.get(gid)?.seen(data.last_seq);
+      this.#threads.get(gid)?.seen(data.last_seq);
       if (data.state === 'queued' && known?.state !== 'queued') this.on.news('queue', data);
     } else if (api_key === 32098) {
       this.queue.value = { ...data, at: Date.now() };
@@ -227,7 +227,7 @@ export class Desk {
   #open(gid) {
     const thread = this.thread(gid);
     if (thread.whole === null) void thread.loadOlder();
-    else void thread.seen(this.guests.peek().get(gid)?.last_seq ?? 0);
+    else thread.seen(this.guests.peek().get(gid)?.last_seq ?? 0);
   }
 
   thread(gid) {

@@ -243,5 +243,5 @@ export class Connection {
 
 /** The address of the WebSocket beside the page. */
 export function ownServer() {
-  return `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/`;
+  return location.origin.replace('http', 'ws');
 }

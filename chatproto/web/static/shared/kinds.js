@@ -11,7 +11,7 @@ const hosts = option('image-hosts').split(' ');
 const LINK = /\bhttps?:\/\/[^\s<>"'，。；！？（）【】「」]*[^\s<>"'，。；！？（）【】「」.,;:!?)\]]/gi;
 
 /** A string or number as text; anything else is none. */
-export const str = (value) => (typeof value === 'string' ? value : typeof value === 'number' ? String(value) : '');
+export const str = (value) => (['string', 'number'].includes(typeof value) ? String(value) : '');
 
 /** An http or https address, or null. */
 export function safeUrl(value) {
@@ -23,16 +23,16 @@ export function safeUrl(value) {
   }
 }
 
-/** An address from which this page may show a picture (its policy says so), or null. */
-export function pictureUrl(value) {
+/** An address on this server or one of these, or null. */
+function urlFrom(value, origins) {
   const url = safeUrl(value);
-  return url && [location.origin, ...hosts].includes(new URL(url).origin) ? url : null;
+  return url && [location.origin, ...origins].includes(new URL(url).origin) ? url : null;
 }
 
-const ownUrl = (value) => {
-  const url = safeUrl(value);
-  return url && new URL(url).origin === location.origin ? url : null;
-};
+/** An address from which this page may show a picture (its policy says so), or null. */
+export const pictureUrl = (value) => urlFrom(value, hosts);
+
+const ownUrl = (value) => urlFrom(value, []);
 
 const plain = (msg) => (typeof msg === 'string' ? msg : JSON.stringify(msg));
 

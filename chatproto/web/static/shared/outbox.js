@@ -5,8 +5,7 @@ import { signal } from '../vendor/ui.js';
 
 /** An id for a message; crypto.randomUUID is not there on plain http. */
 export function newCmid() {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return Date.now().toString(36) + Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return Date.now().toString(36) + crypto.getRandomValues(new Uint32Array(2)).join('-');
 }
 
 /**

@@ -45,8 +45,7 @@ export class Thread {
   /** The server has messages up to last_seq: fetch those that are missing. */
   seen(last_seq) {
     this.newest = Math.max(this.newest, last_seq);
-    if (this.whole !== null && this.newest > this.whole) return this.catchUp();
-    return Promise.resolve();
+    if (this.whole !== null && this.newest > this.whole) this.catchUp();
   }
 
   /** What came after the last message without a gap. */
