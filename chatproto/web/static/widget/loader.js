@@ -126,7 +126,7 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
       port = channel.port1;
       port.onmessage = ({ data: [name, ...rest] }) => mine === frame && news[name]?.(...rest);
       const { group, theme, title, greeting } = dataset;
-      const chatproto = { locale, group, theme, title, greeting, accent: dataset.accent && accent, onAccent, context: where(), mark: keep(key), outbox: keep(outbox) };
+      const chatproto = { locale, group, theme, title, greeting, accent, onAccent, context: where(), mark: keep(key), outbox: keep(outbox) };
       mine.contentWindow.postMessage({ chatproto }, base.origin, [channel.port2]);
     };
   };
@@ -197,9 +197,9 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
     const view = window.visualViewport;
     panel.style.setProperty('--height', view && phone.matches && view.scale === 1 ? `${view.height}px` : '');
   };
-  const accent = /^#[\da-f]{6}$/i.test(dataset.accent) ? dataset.accent : '#2563eb';
+  const accent = /^#[\da-f]{6}$/i.test(dataset.accent) && dataset.accent;
   const light = (at) => (parseInt(accent.slice(at, at + 2), 16) / 255) ** 2.2;
-  const onAccent = 0.21 * light(1) + 0.72 * light(3) + 0.07 * light(5) > 0.2 ? '#111' : '#fff';
+  const onAccent = accent && 0.21 * light(1) + 0.72 * light(3) + 0.07 * light(5) > 0.2 ? '#111' : '#fff';
 
   const send = (kind) => (msg) => {
     const words = ['send', kind, msg];
@@ -301,7 +301,7 @@ iframe{position:absolute;inset:0;width:100%;height:100%;border:0;opacity:0}
     sheet.replaceSync(CSS);
     root.adoptedStyleSheets = [sheet];
     const scheme = { light: 'light', dark: 'dark' }[dataset.theme] || 'light dark';
-    host.style.cssText = `color-scheme:${scheme};--accent:${accent};--on-accent:${onAccent};--bottom:calc(var(--chatproto-bottom,20px) + env(safe-area-inset-bottom,0px));--side:var(--chatproto-side,20px)`;
+    host.style.cssText = `color-scheme:${scheme};--accent:${accent || 'color-mix(in srgb,#286cff 92%,CanvasText)'};--on-accent:${onAccent};--bottom:calc(var(--chatproto-bottom,20px) + env(safe-area-inset-bottom,0px));--side:var(--chatproto-side,20px)`;
     const side = dataset.position === 'left' ? 'left' : '';
     panel = make(root, 'section', { role: 'dialog', class: side });
     note = make(panel, 'p', { role: 'status' });
