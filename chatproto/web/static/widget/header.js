@@ -15,24 +15,28 @@ export const Header = tracked(function Header({ chat, i18n, title }) {
   const { t } = i18n;
   const [asking, setAsking] = useState(false);
   const admin = chat.admin.value;
-  const going = ['queued', 'serving'].includes(chat.state.value);
+  const state = chat.state.value;
+  const going = ['queued', 'serving'].includes(state);
+  const link = chat.link.value;
+  const off = useLong(link === 'connecting') || link === 'closed';
+  const how = off ? 'off' : chat.typing.value ? 'types' : admin ? 'here' : state === 'ended' ? 'over' : 'away';
   return html`<header>
-      <${Face} admin=${admin} />
+      <${Face} admin=${admin} here=${admin && !off} />
       <div class="name">
         <h1>${admin?.name || title || t('title')}</h1>
-        <p>${chat.typing.value ? t('types') : t(admin ? 'here' : 'away')}</p>
+        <p>${t(how)}</p>
       </div>
       ${going && html`<${Tool} icon="out" label=${t('end')} onClick=${() => setAsking(!asking)} />`}
       <${Tool} icon="close" label=${t('close')} onClick=${() => tell('close')} />
     </header>
     ${asking && going && html`<${Ending} chat=${chat} t=${t} done=${() => setAsking(false)} />`}
-    <${Bars} chat=${chat} t=${t} />`;
+    <${Bars} chat=${chat} t=${t} off=${off} />`;
 });
 
-function Face({ admin }) {
+function Face({ admin, here }) {
   const [broken, setBroken] = useState('');
   const picture = pictureUrl(admin?.avatar);
-  return html`<div class=${`face ${admin ? 'here' : ''}`} aria-hidden="true">
+  return html`<div class=${`face ${here ? 'here' : ''}`} aria-hidden="true">
     ${picture && picture !== broken
       ? html`<img src=${picture} alt="" onError=${() => setBroken(picture)} />`
       : html`<span>${admin ? [...str(admin.name)][0]?.toUpperCase() : html`<${Icon} name="chat" />`}</span>`}
@@ -50,18 +54,16 @@ function Ending({ chat, t, done }) {
   </div>`;
 }
 
-const Bars = tracked(function Bars({ chat, t }) {
-  const link = chat.link.value;
-  const long = useLong(link === 'connecting');
-  if (link === 'closed') {
+const Bars = tracked(function Bars({ chat, t, off }) {
+  if (chat.link.value === 'closed') {
     return html`<p class="bar bad" role="alert"><span>${t('shut')}</span>
       <button type="button" class="plain" onClick=${() => chat.relogin()}>${t('tryAgain')}</button></p>`;
   }
   const queue = chat.queue.value;
   const place = queue && t(queue.admins_online ? 'place' : 'nobody', { count: queue.position });
   return html`<div role="status">
-    ${long && html`<p class="bar bad">${t('down')}</p>`}
-    ${!long && place && html`<p class="bar">${place}</p>`}
+    ${off && html`<p class="bar bad">${t('down')}</p>`}
+    ${!off && place && html`<p class="bar">${place}</p>`}
   </div>`;
 });
 

@@ -13,6 +13,8 @@ export default {
   helloMore: 'Write to us. People answer here.',
   here: 'On line',
   away: 'We answer as soon as we can',
+  over: 'This conversation has ended',
+  off: 'No connection',
   types: 'is typing…',
   place: 'You are number {count} in line.',
   nobody: 'Nobody is here right now. Write all the same: you get an answer as soon as somebody is back.',

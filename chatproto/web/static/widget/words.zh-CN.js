@@ -13,6 +13,8 @@ export default {
   helloMore: '请留言，人工客服在这里为您解答。',
   here: '在线',
   away: '我们会尽快回复您',
+  over: '本次会话已结束',
+  off: '未连接',
   types: '正在输入…',
   place: '您排在第 {count} 位，请稍候。',
   nobody: '客服暂时不在线。您可以先留言，客服上线后会尽快回复。',
