@@ -4,8 +4,7 @@ import { html, useEffect, useLayoutEffect, useMemo, useState } from '../vendor/u
 import { Composer, composing } from '../shared/composer.js';
 import { ORDER, PRODUCT } from '../shared/files.js';
 import { Icon, Tool } from '../shared/icons.js';
-import { Log } from '../shared/log.js';
-import { RECALL_WITHIN } from '../shared/page.js';
+import { Log, Recall } from '../shared/log.js';
 import { CardForm, EndQuestion, Transfer } from './dialogs.js';
 import { Avatar, explain, nameOf, say } from './parts.js';
 
@@ -36,8 +35,8 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const mine = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id === desk.me, [desk]);
   const who = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id !== desk.me && sender.name, [desk]);
   const actions = useMemo(() => (message) => {
-    if (!mine(message) || message.recalled || message.seq === undefined || Date.now() - desk.ahead.peek() - message.created_at > RECALL_WITHIN) return null;
-    return html`<${Tool} class="recall" icon="redo" label=${t('recall')} onClick=${() => recall(message.seq)} />`;
+    if (!mine(message) || message.recalled || message.seq === undefined) return null;
+    return html`<${Recall} sent=${message.created_at + desk.ahead.peek()} class="recall" label=${t('recall')} onClick=${() => recall(message.seq)} />`;
   }, [desk, gid, locale]);
 
   function recall(seq) {

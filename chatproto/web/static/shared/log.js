@@ -2,13 +2,15 @@
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../vendor/ui.js';
 import { midnight } from './i18n.js';
-import { Icon } from './icons.js';
+import { Icon, Tool } from './icons.js';
 import { Body } from './kinds.js';
+import { RECALL_WITHIN } from './page.js';
 
 const GROUP = 180_000;
 const NEAR = 60;
 const FIRST = 100;
 const MORE = 100;
+const DAY = 86_400_000;
 
 /**
  * @param {object[]} messages message_info, by seq; also {note, at, key}: a line between them
@@ -125,6 +127,17 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
       ${i18n.t('newMessages', { count: below })}<${Icon} name="down" />
     </button>`}
   </div>`;
+}
+
+/** The button that takes a message back, as long as that may be done. sent: by the clock of this device. */
+export function Recall({ sent, ...rest }) {
+  const left = sent + RECALL_WITHIN - Date.now();
+  const [, draw] = useState();
+  useEffect(() => {
+    const timer = left > 0 && setTimeout(draw, Math.min(left, DAY), left);
+    return () => clearTimeout(timer);
+  });
+  return left > 0 && html`<${Tool} icon="redo" ...${rest} />`;
 }
 
 /** Rows with a key each: one message stays one element from the first try until it is acknowledged. */

@@ -45,9 +45,11 @@ export class Conversation {
   rating = signal(null); // null, 'ask', 'thanks'
   notes = signal([]); // {after: seq, at, word, name}: what happened while the panel was there
   files = signal([]); // on their way: {cmid, name, at, progress, cancel}, or with state 'failed' and why: a word
-  offer = signal(null); // the product of the page, until it is sent or hidden
+  product = signal(null); // of the page, until it is hidden
   opened = signal(false);
   known = signal(false); // the conversation is here
+  #begin;
+  #begun = new Promise((resolve) => (this.#begin = resolve));
 
   #visible = signal(document.visibilityState === 'visible');
   #tried = '';
@@ -70,6 +72,7 @@ export class Conversation {
     this.#offerOf(context);
     this.connection = signal(this.#connect());
     this.link = computed(() => this.connection.value.state.value);
+    this.offer = computed(() => this.#offered()); // the product, where it is to be sent with one tap
     document.addEventListener('visibilitychange', () => (this.#visible.value = document.visibilityState === 'visible'));
     effect(() => this.#tellMessages(this.thread.value, this.thread.value.messages.value));
     effect(() => {
@@ -160,6 +163,7 @@ export class Conversation {
       this.adminRead.value = data.admin_read_seq;
       this.thread.value.start(data.recs, data.last_seq);
       this.known.value = true;
+      this.#begin();
       if (this.#rating && data.state === 'ended') this.rating.value = 'ask';
     });
     tell('mark', { gid: data.gid, seen: data.last_seq > 0 });
@@ -265,7 +269,6 @@ export class Conversation {
 
   /** Send a text, or what the shop's page hands over. */
   send(msg, file_type = 0) {
-    if (file_type === PRODUCT && msg?.id === this.offer.value?.id) this.offer.value = null;
     return this.outbox.add('', msg, file_type);
   }
 
@@ -314,7 +317,7 @@ export class Conversation {
     };
     this.files.value = [...this.files.value, entry];
     // Only who has been logged in has a token to upload with.
-    await new Promise((known) => effect(() => this.known.value && known()));
+    await this.#begun;
     if (!this.files.value.includes(entry)) return; // cancelled
     const { token, guest_token } = this.#credentials;
     const { done, cancel } = upload(file, { token: token || guest_token, name, progress: (progress) => change({ progress }) });
@@ -357,7 +360,15 @@ export class Conversation {
   }
 
   #offerOf({ product }) {
-    this.offer.value = product && typeof product === 'object' && product.title ? product : null;
+    this.product.value = product?.title ? product : null;
+  }
+
+  /** While the conversation goes on, and is without it. */
+  #offered() {
+    const product = this.product.value;
+    const sent = ({ sender, file_type, msg }) => file_type === PRODUCT && sender?.type !== 'admin' && msg?.id === product.id;
+    return product && this.known.value && this.state.value !== 'ended'
+      && ![...this.thread.value.messages.value, ...this.outbox.entries.value].some(sent) && product;
   }
 
   #rate(how) {

@@ -4,8 +4,7 @@ import { html, useEffect, useMemo, useRef, useState } from '../vendor/ui.js';
 import { Composer } from '../shared/composer.js';
 import { Tool } from '../shared/icons.js';
 import { pictureUrl, str } from '../shared/kinds.js';
-import { Log } from '../shared/log.js';
-import { RECALL_WITHIN } from '../shared/page.js';
+import { Log, Recall } from '../shared/log.js';
 import { Header } from './header.js';
 import { tell } from './host.js';
 import { Rating } from './rating.js';
@@ -37,8 +36,8 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
   async function takeBack({ seq }) {
     if (!(await chat.recall(seq))) setTrouble(t('tooLate'));
   }
-  const actions = (message) => message.seq && mine(message) && !message.recalled && Date.now() - message.created_at < RECALL_WITHIN
-    && html`<${Tool} class="small" icon="redo" label=${t('recall')} onClick=${() => takeBack(message)} />`;
+  const actions = (message) => message.seq && mine(message) && !message.recalled
+    && html`<${Recall} sent=${message.created_at} class="small" label=${t('recall')} onClick=${() => takeBack(message)} />`;
   const drag = (event) => {
     if (!event.dataTransfer.types.includes('Files')) return;
     setOver(event.type === 'dragover');
@@ -83,7 +82,7 @@ const Offer = tracked(function Offer({ chat, i18n }) {
     ${picture && html`<img src=${picture} alt="" width="44" height="44" />`}
     <div><span>${t('looking')}</span><b>${str(product.title)}</b></div>
     <button type="button" class="strong" onClick=${() => chat.send(product, 3)}>${t('send')}</button>
-    <${Tool} class="small" icon="close" label=${t('hide')} onClick=${() => (chat.offer.value = null)} />
+    <${Tool} class="small" icon="close" label=${t('hide')} onClick=${() => (chat.product.value = null)} />
   </section>`;
 });
 
