@@ -5,11 +5,18 @@ import { Tool } from './icons.js';
 import { option } from './page.js';
 import { canRecord, record } from './recorder.js';
 
+const MOST = Number(option('max-text'));
 const TYPING_EVERY = 3_000;
 const TYPING_ENDS = 5_000;
 
 /** Whether a key press belongs to an input method that is composing: its Enter chooses a word and sends nothing. */
 export const composing = (event) => event.isComposing || event.keyCode === 229;
+
+/** Go on at the field; on a phone, where that would bring up the keyboard over what is to be read, at the messages. */
+export const goOn = () => document.querySelector(matchMedia('(pointer: coarse)').matches ? '.log' : '.composer textarea')?.focus();
+
+/** Says of a field that it is full: it takes no more without a word. */
+export const Full = ({ t, text, most }) => text.length >= most && html`<p class="status bad" role="alert">${t('tooLong', { count: most })}</p>`;
 
 /**
  * @param {string} draft the text, kept by the page
@@ -36,6 +43,7 @@ export function Composer({
     style.height = 'auto';
     style.height = `${area.current.scrollHeight}px`;
   }, [draft, recording]);
+  useLayoutEffect(() => recording && goOn, [recording]);
   useEffect(() => () => stopTyping(), []);
 
   function type(text) {
@@ -104,13 +112,14 @@ export function Composer({
     </div>`;
   }
   return html`<div class="composer" onDrop=${(event) => take(event, event.dataTransfer)} onDragOver=${(event) => event.preventDefault()}>
+    <${Full} t=${t} text=${draft} most=${MOST} />
     <input ref=${chooser} type="file" multiple hidden tabindex="-1" onChange=${(event) => {
       take(event, event.target);
       event.target.value = '';
     }} />
     <${Tool} disabled=${disabled} icon="attach" label=${t('attach')} onClick=${() => chooser.current.click()} />
     ${children}
-    <textarea ref=${area} rows="1" maxlength=${option('max-text')} value=${draft} disabled=${disabled} aria-label=${t('messageLabel')}
+    <textarea ref=${area} rows="1" maxlength=${MOST} value=${draft} disabled=${disabled} aria-label=${t('messageLabel')}
       placeholder=${t('write')} enterkeyhint="send" onInput=${(event) => type(event.target.value)} onKeyDown=${press}
       onPaste=${(event) => take(event, event.clipboardData)}></textarea>
     ${!draft.trim() && canRecord()

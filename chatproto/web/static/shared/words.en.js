@@ -24,6 +24,7 @@ export default {
   messageLabel: 'Message',
   write: 'Write a message…',
   send: 'Send',
+  tooLong: 'No more than {count} characters fit.',
   attach: 'Attach a file',
   voice: 'Record a voice message',
   recording: 'Recording {time}',

@@ -24,6 +24,7 @@ export default {
   messageLabel: '消息',
   write: '输入消息…',
   send: '发送',
+  tooLong: '最多可输入 {count} 个字符。',
   attach: '添加文件',
   voice: '录制语音消息',
   recording: '录音中 {time}',

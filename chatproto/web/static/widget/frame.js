@@ -6,7 +6,7 @@ import { option } from '../shared/page.js';
 import { Conversation } from './conversation.js';
 import { meet, tell } from './host.js';
 import { Panel } from './panel.js';
-import { composing } from '../shared/composer.js';
+import { composing, goOn } from '../shared/composer.js';
 
 const COLOUR = /^#[\da-f]{3,6}$/i;
 
@@ -49,9 +49,7 @@ meet(async (start) => {
   return {
     opened(now, focus) {
       chat.opened.value = now;
-      // On a phone the keyboard would hide the conversation before it was seen.
-      const where = matchMedia('(pointer: coarse)').matches ? '[role=log]' : 'textarea';
-      if (now && focus) document.querySelector(where)?.focus();
+      if (now && focus) goOn();
     },
     credentials: (token, guest_token) => chat.credentials(token, guest_token),
     later: () => chat.later(),
