@@ -89,6 +89,20 @@ class ConversationTests(BrowserTestCase):
         gina.ask(22310, seq=seq)
         expect(desk.get_by_text("A secret of mine")).to_have_count(0)
 
+    def test_recall_is_over(self) -> None:
+        """The button that takes a message back goes by itself when that may be done no more."""
+        page = self.person()
+        page.clock.install()
+        desk = self.console(self.add_admin("Alice"), page)
+        self.meet(desk)
+        write(desk, "One moment")
+        recall = desk.get_by_role("log").get_by_role("button", name="Recall")
+        expect(recall).to_have_count(1)
+        page.clock.fast_forward(60_000)
+        expect(recall).to_have_count(1)
+        page.clock.fast_forward(70_000)
+        expect(recall).to_have_count(0)
+
     def test_history(self) -> None:
         """Older messages come on scrolling up; days are parted; new ones below are counted, and do not pull."""
         desk = self.console(self.add_admin("Alice"))
@@ -502,6 +516,26 @@ class NewsTests(BrowserTestCase):
         one.get_by_label("Play a sound").uncheck()
         two.get_by_role("button", name="Settings").click()
         expect(two.get_by_label("Play a sound")).not_to_be_checked()
+
+    def test_two_tabs_without_locks(self) -> None:
+        """On pages without https, too, one of two tabs tells."""
+        context = self.context()
+        context.add_init_script("Object.defineProperty(navigator, 'locks', {value: undefined})")
+        alice = self.add_admin("Alice")
+        one, two = (self.desk(alice, self.page(context)) for _ in range(2))
+        gina = self.guest("Gina")
+        gina.say("Hello")
+        for desk in (one, two):
+            expect(desk.get_by_role("button", name="Gina")).to_contain_text("Hello")
+        wait_until(lambda: self.rung(one, two) >= 1, "the sound of a new guest")
+        for desk in (one, two):
+            desk.evaluate("show(false); rung = 0; told = [];")
+        for text in ("One", "Two", "Three"):
+            gina.say(text)
+            self.wait_told(["Gina", text], one, two)
+        wait_until(lambda: self.rung(one, two) >= 3, "three sounds")
+        self.assertEqual(sorted(text for _, text in self.told(one, two)), ["One", "Three", "Two"])
+        self.assertEqual(self.rung(one, two), 3)
 
     def test_recalled(self) -> None:
         """What a guest takes back is not to be read in a notification either."""

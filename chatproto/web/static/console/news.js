@@ -1,6 +1,7 @@
 // Title, sound and desktop notifications; each can be switched off. Of all tabs of an agent in one browser one tells, and
 // none what another one shows. They know of each other by locks of the browser's, which end with a tab however it
-// ends; where there are none, as on pages without https, each tab tells for itself.
+// ends; where there are none, as on pages without https, they agree on one by messages, and what they show they keep
+// to themselves.
 
 import { effect, signal } from '../vendor/ui.js';
 import { summary } from '../shared/kinds.js';
@@ -9,6 +10,7 @@ import { safeStorage } from './storage.js';
 
 const KEY = 'chatproto.console.notify';
 const ONCE = 10_000;
+const MOMENT = 200; // within which all tabs hear of the same
 const storage = safeStorage();
 
 /** What is switched on: {title, sound, desktop}. */
@@ -47,11 +49,17 @@ export class News {
   #tab = crypto.getRandomValues(new Uint32Array(2)).join('');
   #at = null;
   #lookAway = null;
+  #peers = null; // the other tabs, where there are no locks
+  #claims = new Map(); // what is to be done → the tab that does it
 
   constructor(desk, i18n) {
     this.desk = desk;
     this.i18n = i18n;
     this.#eyes = `chatproto.looks ${desk.me} `;
+    if (!navigator.locks) {
+      this.#peers = new BroadcastChannel(`chatproto.told ${desk.me}`);
+      this.#peers.onmessage = ({ data: [what, tab] }) => this.#claim(what, tab);
+    }
     const look = () => this.#look();
     addEventListener('focus', look);
     addEventListener('blur', look);
@@ -73,6 +81,7 @@ export class News {
       document.removeEventListener('visibilitychange', look);
       removeEventListener('pagehide', away);
       this.#lookAway?.();
+      this.#peers?.close();
       this.#closeAll();
     };
   }
@@ -103,12 +112,27 @@ export class News {
 
   /** Do what one tab is to do: the first that comes, as all hear of the same at about the same time. */
   async #once(what, act) {
-    if (!navigator.locks) return act();
+    if (this.#peers) return this.#agreed(what, act);
     await navigator.locks.request(`chatproto.told ${this.desk.me} ${what}`, { ifAvailable: true }, (first) => {
       if (!first) return undefined;
       act();
       return new Promise((resolve) => setTimeout(resolve, ONCE));
     });
+  }
+
+  /** The same without locks: who hears of it while others do waits for their claims, of which the lowest counts. */
+  async #agreed(what, act) {
+    if (this.#claims.has(what)) return;
+    this.#claim(what, this.#tab);
+    this.#peers.postMessage([what, this.#tab]);
+    await new Promise((resolve) => setTimeout(resolve, MOMENT));
+    if (this.#claims.get(what) === this.#tab) act();
+  }
+
+  #claim(what, tab) {
+    const first = this.#claims.get(what);
+    if (!first) setTimeout(() => this.#claims.delete(what), ONCE);
+    if (!first || tab < first) this.#claims.set(what, tab);
   }
 
   /** Something came: a message, a guest, somebody in the queue. */
