@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from twisted.trial.unittest import SkipTest
 
 from chatproto.web.assets import STATIC, banner, packed_name, stamp
@@ -156,10 +156,16 @@ class PhoneTests(Desk):
         self.assertGreaterEqual(min(sizes), 16)
 
 
-# What happens to the page: how often it is changed, and which messages and chats that concerns. Beside it, kept for
-# who looks and never judged, since they depend on the machine: tasks of more than 50 ms.
+# What happens to the page: how often it is changed, which messages and chats that concerns, and how many texts are
+# searched for links, as that of a message is whenever it is drawn, even if nothing changes. Beside it, kept for who
+# looks and never judged, since they depend on the machine: tasks of more than 50 ms.
 _WATCH = """() => {
-  window.changes = {count: 0, messages: new Set(), chats: new Set()};
+  window.changes = {count: 0, texts: 0, messages: new Set(), chats: new Set()};
+  const {matchAll} = String.prototype;
+  String.prototype.matchAll = function (pattern) {
+    changes.texts += 1;
+    return matchAll.call(this, pattern);
+  };
   window.long = [];
   const note = (node) => {
     const element = node.nodeType === 1 ? node : node.parentElement;
@@ -175,8 +181,9 @@ _WATCH = """() => {
     .observe({type: 'longtask'});
 }"""
 _CHANGES = """() => {
-  const found = {count: changes.count, messages: changes.messages.size, chats: changes.chats.size};
-  changes.count = 0; changes.messages.clear(); changes.chats.clear();
+  const {count, texts, messages, chats} = changes;
+  const found = {count, texts, messages: messages.size, chats: chats.size};
+  changes.count = changes.texts = 0; changes.messages.clear(); changes.chats.clear();
   return found;
 }"""
 
@@ -212,13 +219,14 @@ class LoadTests(BrowserTestCase):
         field = desk.get_by_role("textbox", name="Message")
         field.press_sequentially(text)
         typed = desk.evaluate(_CHANGES)
-        self.assertEqual((typed["messages"], typed["chats"]), (0, 0))
+        self.assertEqual((typed["messages"], typed["texts"], typed["chats"]), (0, 0, 0))
         gina.say("Something new")
         expect(log.get_by_text("Something new")).to_be_in_viewport()
         expect(row).to_contain_text("Something new")
         # The message, and the one before it, which loses or gets its time; the guest's chat.
         came = desk.evaluate(_CHANGES)
         self.assertLessEqual((came["messages"], came["chats"]), (2, 2))
+        self.assertTrue(0 < came["texts"] < 10, came)
         self.assertLess(came["count"], 40)
         # Whoever was last in the list becomes the first, and the others only make room.
         other = self.guest("Guest 7", sub=f"{self.group_id} many 7")
@@ -270,12 +278,34 @@ class LoadTests(BrowserTestCase):
         desk.evaluate("document.querySelector('.list').style.paddingTop = '100px'")
         wait_until(lambda: sum(one["value"] for one in desk.evaluate(drawn)) > STILL, "a score")
 
-    def picture_of(self, name: str) -> str:
+    def test_picture(self) -> None:
+        """Nothing moves when a picture arrives late: its place was kept, in the shape that it has."""
+        desk = self.console(self.add_admin("Alice"))
+        gina = self.guest()
+        gina.say("Above it")
+        held: list[Route] = []
+        desk.route("**/files/*", lambda route: held.append(route))
+        gina.say({"url": self.picture_of("Gina", png(320, 160)), "width": 320, "height": 160}, 1)
+        gina.say("Below it")
+        desk.get_by_role("button", name="Gina").click()
+        log = desk.get_by_role("log")
+        expect(log.get_by_text("Below it")).to_be_visible()
+        # Playwright hears of the request while it is asked something.
+        wait_until(lambda: [desk.title(), held][1], "the request for the picture")
+        places = "(all) => all.map((one) => JSON.stringify(one.getBoundingClientRect()))"
+        bubbles = log.locator(".bubble")
+        before = bubbles.evaluate_all(places)
+        for route in held:
+            route.continue_()
+        expect(log.locator(".picture img")).to_have_js_property("naturalWidth", 320)
+        self.assertEqual(bubbles.evaluate_all(places), before)
+
+    def picture_of(self, name: str, content: bytes | None = None) -> str:
         """The address of a picture that the guest of this name has sent to the server."""
         key = token(sub=f"{self.group_id} {name}", group_id=self.group_id)
         sent = urllib.request.Request(
             f"{self.origin}/files",
-            data=png(),
+            data=content or png(),
             headers={"Authorization": f"Bearer {key}", "Content-Type": "image/png"},
         )
         with urllib.request.urlopen(sent) as answer:
