@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from chatproto.clock import Clock, sleep
 from chatproto.domain.model import Person
 from chatproto.errors import StorageError
+from chatproto.storage.link import Rows
 from chatproto.storage.pool import Pool, Transaction
 
 log = Logger()
@@ -222,22 +223,34 @@ class Journal:
             running.addErrback(lambda failure: log.failure("the journal stopped", failure))
 
     async def _loop(self) -> None:
+        """Batch after batch: the database has the next one before anybody is told what became of the last."""
+        told: list[tuple[_Entry, Outcome]] = []
+        most = self._batch_size
         try:
-            while batch := self._take():
-                await self._commit(batch)
+            while (batch := self._take(most)) or told:
+                answer = Deferred.fromCoroutine(self._send(batch)) if batch else None
+                for entry, outcome in told:
+                    self._settle(entry, outcome)
+                told, most = [], self._batch_size
+                if answer is None:
+                    continue
+                try:
+                    told = self._sort_out(batch, await answer)
+                except StorageError as error:
+                    most = await self._failed(batch, error)
         finally:
             self._running = False
         self._told_idle()
 
-    def _take(self) -> list[_Entry]:
-        """The next batch: no conversation that is held, no cmid twice, nothing that is past its time."""
+    def _take(self, most: int) -> list[_Entry]:
+        """The next batch: so many at most, no conversation that is held, no cmid twice, nothing that is too late."""
         batch: list[_Entry] = []
         again: list[_Entry] = []
         taken: set[tuple[Thread, int, int, str]] = set()
         now = self._clock.seconds()
         queue, held = self._queue, self._held
         room = BATCH_TEXT
-        while queue and room > 0 and len(batch) < self._batch_size:
+        while queue and room > 0 and len(batch) < most:
             entry = queue.popleft()
             if entry.deadline <= now:
                 self._settle(entry, StorageError("the message was not stored in time"))
@@ -252,18 +265,21 @@ class Journal:
         queue.extendleft(reversed(again))
         return batch
 
-    async def _commit(self, batch: list[_Entry]) -> None:
+    async def _send(self, batch: list[_Entry]) -> Rows:
         threads, drafts = _batch([(entry.draft, entry.name[3]) for entry in batch])
-        try:
-            answers = await self._batches.fetch(APPEND, (threads, drafts, False))
-        except StorageError as error:
-            await self._failed(batch, error)
-            return
+        return await self._batches.fetch(APPEND, (threads, drafts, False))
+
+    def _sort_out(self, batch: list[_Entry], answers: Rows) -> list[tuple[_Entry, Outcome]]:
+        """Hold the conversations that have to wait, before the next batch is taken.
+
+        :returns: who is to be told what.
+        """
+        told = []
         again = []
         for entry, row in zip(batch, sorted(answers, key=_PLACE), strict=True):
             outcome = Outcome._make(row[1:])
             if outcome.kind == STORED:
-                self._settle(entry, outcome)
+                told.append((entry, outcome))
                 continue
             thread = entry.thread
             if thread in self._held:
@@ -280,27 +296,27 @@ class Journal:
                 continue
             elif outcome.kind == OTHER:
                 self._held[thread] = deque()
-            self._settle(entry, outcome)
+            told.append((entry, outcome))
         self._queue.extendleft(reversed(again))
+        return told
 
-    async def _failed(self, batch: list[_Entry], error: StorageError) -> None:
-        """Repeat what may succeed later; halve what some draft made impossible, until the culprit stands alone."""
-        if (error.sqlstate or "")[:2] in ("22", "23"):
-            if len(batch) == 1:
-                self._settle(batch[0], error)
-                return
-            middle = len(batch) // 2
-            self._queue.extendleft(reversed(batch[middle:]))
-            await self._commit(batch[:middle])
-            return
-        for entry in batch:
-            entry.unknown = entry.unknown or error.applied is None
+    async def _failed(self, batch: list[_Entry], error: StorageError) -> int:
+        """Repeat what may succeed later; halve what some draft made impossible, until the culprit stands alone.
+
+        :returns: how many to try next.
+        """
+        if (error.sqlstate or "")[:2] in ("22", "23") and len(batch) > 1:
+            self._queue.extendleft(reversed(batch))
+            return len(batch) // 2
         if (error.sqlstate or "40")[:2] in ("40", "53", "55", "57", "08"):
+            for entry in batch:
+                entry.unknown = entry.unknown or error.applied is None
             self._queue.extendleft(reversed(batch))
             await sleep(self._clock, RETRY_AFTER)
-            return
-        for entry in batch:
-            self._settle(entry, error)
+        else:
+            for entry in batch:
+                self._settle(entry, error)
+        return self._batch_size
 
     def _wait_for_row(self, entry: _Entry) -> None:
         waiting = Deferred.fromCoroutine(self._alone(entry))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
 from typing import Any, cast
 
 import psycopg2
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
 
-from chatproto.domain.model import Principal
+from chatproto.domain.model import Person, Principal, Role
 from chatproto.errors import StorageError
-from chatproto.storage.journal import BATCH_TEXT, Draft, Outcome, shown_cmid, stored_cmid
+from chatproto.storage.journal import BATCH_TEXT, OTHER, STORED, Draft, Journal, Outcome, shown_cmid, stored_cmid
+from chatproto.storage.pool import Pool
 from tests.database import OwnClusterTestCase
 from tests.relay import Relay
 from tests.worlds import Server, WorldTestCase, draft, eventually, guest_draft, new_group, served
@@ -350,6 +353,73 @@ class BatchTests(JournalTestCase):
         self.assertIs(cast(Any, self.failureResultOf(refused, StorageError)).value.applied, False)
         await gatherResults(taken)
         self.assertEqual((await server.journal.append(guest_draft(guest))).seq, 3)
+
+
+class PaceTests(TestCase):
+    """Without a database: what the journal does first when an answer comes."""
+
+    def setUp(self) -> None:
+        self.asked: list[tuple[list[str], Deferred[Any]]] = []
+        self.told: list[str] = []
+        pool = cast(Pool, self)
+        self.journal = Journal(pool, pool, Clock(), timeout=5, batch_size=10, queue_size=100)
+
+    def fetch(self, sql: str, params: Any) -> Awaitable[Any]:
+        """In place of the pool."""
+        answer: Deferred[Any] = Deferred()
+        self.asked.append(([json.loads(row["b"]) for row in json.loads(params[1])], answer))
+        return answer
+
+    def put(self, gid: int, body: str) -> None:
+        def told(outcome: object) -> None:
+            batches = len(self.asked)
+            self.told.append(f"{body} {cast(Outcome, outcome).kind}, {batches} batches")
+
+        self.journal.put(Draft(1, gid, Person(Role.GUEST, gid, "", ""), 0, f'"{body}"', None), told)
+
+    def answer(self, *kinds: str) -> None:
+        """Of the batch that was asked for last."""
+        self.asked[-1][1].callback([(place, kind, 1, 1, 0, 1, "serving", 1, 0, 0) for place, kind in enumerate(kinds)])
+
+    def batches(self) -> list[list[str]]:
+        return [bodies for bodies, _ in self.asked]
+
+    def test_next_batch_first(self) -> None:
+        """The database has the next batch before the senders of the last one are told: both work at the same time."""
+        self.put(1, "first")
+        self.put(2, "second")
+        self.put(3, "third")
+        self.answer(STORED)
+        self.assertEqual(self.told, ["first stored, 2 batches"])
+        self.answer(STORED, STORED)
+        self.assertEqual(self.told[1:], ["second stored, 2 batches", "third stored, 2 batches"])
+        self.put(4, "fourth")
+        self.assertEqual(self.batches(), [["first"], ["second", "third"], ["fourth"]])
+
+    def test_not_what_has_to_wait(self) -> None:
+        """What follows a message that the database did not take is not in the next batch."""
+        for conversation, body in ((1, "open"), (1, "a"), (2, "b"), (2, "after b"), (1, "after a")):
+            self.put(conversation, body)
+        self.answer(STORED)
+        self.assertEqual(self.batches()[1], ["a", "b", "after b", "after a"])
+        self.put(1, "late a")
+        self.put(2, "late b")
+        self.put(3, "c")
+        self.answer(STORED, OTHER, OTHER, STORED)
+        self.assertEqual(self.batches()[2:], [["late a", "c"]])
+        self.assertEqual(self.told[1:], [f"{told}, 3 batches" for told in ("a stored", "b other", "after a stored")])
+        self.answer(STORED, STORED)
+        self.journal.release((1, 2))
+        self.assertEqual(self.batches()[3:], [["after b", "late b"]])
+
+    def test_put_while_told(self) -> None:
+        """Who answers at once to what is told is in the batch after."""
+        put = self.put
+        self.journal.put(
+            Draft(1, 1, Person(Role.GUEST, 1, "", ""), 0, '"question"', None), lambda outcome: put(1, "answer")
+        )
+        self.answer(STORED)
+        self.assertEqual(self.batches(), [["question"], ["answer"]])
 
 
 class LockedTests(JournalTestCase):
