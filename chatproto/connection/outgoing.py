@@ -106,16 +106,20 @@ class Outgoing:
         until then.
     """
 
-    transport: Any
-    filled_at = -inf
+    __slots__ = ("filled_at", "_blocked", "_due_to_flush", "_frames", "_pending", "_registered", "_written")
 
-    # Two for each frame: its header and its payload, which may be shared with other connections.
-    _frames: list[bytes]
-    _pending = 0
-    _written = 0
-    _due_to_flush = False
-    _blocked = False
-    _registered = False
+    transport: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filled_at = -inf
+        # Two for each frame: its header and its payload, which may be shared with other connections.
+        self._frames: list[bytes] = []
+        self._pending = 0
+        self._written = 0
+        self._due_to_flush = False
+        self._blocked = False
+        self._registered = False
 
     @property
     def _turn(self) -> Turn:

@@ -17,7 +17,7 @@ class _Sender(Outgoing):
     """The least a protocol is to it."""
 
     def __init__(self, turn: Turn, transport: MemoryTransport) -> None:
-        self._frames = []
+        super().__init__()
         self.turn = turn
         self.transport = transport
         self.drained = 0
@@ -132,7 +132,7 @@ class _Socket(Outgoing, Protocol):
     """One at the end of a real connection."""
 
     def __init__(self, made: Deferred[_Socket]) -> None:
-        self._frames = []
+        super().__init__()
         self.turn = Turn(reactor)
         self.made = made
         self.gone: Deferred[None] = Deferred()
