@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from chatproto.domain.model import Known
 
@@ -42,7 +43,7 @@ KEEP, HINT = Follow.KEEP, Follow.HINT
 PART2, GIVEN = Audience.PART2, Audience.GIVEN
 
 
-class Notice(NamedTuple):
+class Notice(Struct, frozen=True):
     """News for the connections of a topic.
 
     :ivar frames: finished pushes, each encoded once for all receivers; may be empty: then only the rev moves.

@@ -80,7 +80,7 @@ def stored(event: MessageStored, skips: Skip | None = None) -> list[Notice]:
 
     :param skips: whether the former is needless, as mostly there are none.
     """
-    conversation_id, rev, _, admin_id, message, admin_unread, guest_unread, origin = event
+    conversation_id, rev, origin, message = event.conversation_id, event.rev, event.origin, event.message
     seq, gid, sender = message.seq, message.gid, message.sender
     info = render.message_info(message)
     guest = guest_topic(message.group_id, gid)
@@ -90,15 +90,15 @@ def stored(event: MessageStored, skips: Skip | None = None) -> list[Notice]:
         if skips is None or not skips(admin, origin, conversation_id, rev, seq):
             own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
             told.append(Notice(admin, (own,), _PART2, conversation_id, rev, seq, KEEP, origin))
-        there = push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": guest_unread})
+        there = push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": event.guest_unread})
         told.append(Notice(guest, (there,), _PART2, conversation_id, rev, seq))
         return told
     if skips is None or not skips(guest, origin, conversation_id, rev, seq):
         own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
         told.append(Notice(guest, (own,), _PART2, conversation_id, rev, seq, KEEP, origin))
-    if admin_id is not None:
-        there = push(codes.PUSH_GUEST_MESSAGE, {"gid": gid, "message_info": info, "unread": admin_unread})
-        told.append(Notice(admin_topic(admin_id), (there,), _ALL, conversation_id, rev, seq))
+    if event.admin_id is not None:
+        there = push(codes.PUSH_GUEST_MESSAGE, {"gid": gid, "message_info": info, "unread": event.admin_unread})
+        told.append(Notice(admin_topic(event.admin_id), (there,), _ALL, conversation_id, rev, seq))
     return told
 
 

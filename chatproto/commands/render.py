@@ -23,20 +23,20 @@ def message_info(message: Message) -> orjson.Fragment:
     """
     global _last
     if _last[0] is not message:
-        group_id, gid, seq, sender, body, file_type, cmid, created_at, recalls, recalled = message
+        sender = message.sender
         fields = {
-            "gid": gid,
-            "group_id": group_id,
-            "seq": seq,
+            "gid": message.gid,
+            "group_id": message.group_id,
+            "seq": message.seq,
             "sender": {"type": sender.role.word, "id": sender.id, "name": sender.name, "avatar": sender.avatar},
-            "msg": orjson.Fragment(body),
-            "file_type": file_type,
-            "cmid": cmid,
-            "created_at": created_at,
+            "msg": orjson.Fragment(message.body),
+            "file_type": message.file_type,
+            "cmid": message.cmid,
+            "created_at": message.created_at,
         }
-        if recalls is not None:
-            fields["recalls"] = recalls
-        elif recalled:
+        if message.recalls is not None:
+            fields["recalls"] = message.recalls
+        elif message.recalled:
             fields["recalled"] = True
         _last = (message, orjson.Fragment(orjson.dumps(fields)))
     return _last[1]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
@@ -69,7 +70,7 @@ class Login:
     knows: Mapping[int, Known]
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True):
     """What a command gives back.
 
     :ivar events: what is told to others, after the reply has left.
@@ -84,7 +85,7 @@ class Answer(NamedTuple):
     close: tuple[int, str] | None = None
 
 
-class Call(NamedTuple):
+class Call(Struct, frozen=True):
     """One request of one connection.
 
     :ivar join: to be awaited by logins before they read what the reply holds: from then on, news is kept.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from chatproto.domain.model import QUEUED, SERVING, Conversation, Handover, Message, Role, Standing
 
 
-class MessageStored(NamedTuple):
+class MessageStored(Struct, frozen=True):
     """A message stands in its conversation.
 
     :ivar rev: of the conversation with this message, as the unread counts are.
@@ -27,7 +28,7 @@ class MessageStored(NamedTuple):
     origin: str
 
 
-class MessageRecalled(NamedTuple):
+class MessageRecalled(Struct, frozen=True):
     """A message was taken back by *message*, which names it. The rest as in :class:`MessageStored`."""
 
     conversation_id: int
@@ -39,7 +40,7 @@ class MessageRecalled(NamedTuple):
     origin: str
 
 
-class Typed(NamedTuple):
+class Typed(Struct, frozen=True):
     """Somebody types, or has stopped: a hint, which may be lost.
 
     :ivar role: of who types.
@@ -52,7 +53,7 @@ class Typed(NamedTuple):
     typing: bool
 
 
-class ReadMoved(NamedTuple):
+class ReadMoved(Struct, frozen=True):
     """Somebody read up to a seq.
 
     :ivar admin_id: whose connections are told: who serves; after the end of a service, the admin who read.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
 class Role(IntEnum):
@@ -78,7 +79,7 @@ def group_topic(group_id: int) -> str:
     return f"group:{group_id}"
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True):
     """One message of a conversation; (group_id, gid, seq) names it.
 
     :ivar body: the JSON text of ``msg``, exactly as it came.
@@ -141,7 +142,7 @@ class Conversation:
         return self.state == SERVING and self.reason == "transferred"
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """What a receiver of news knows of a conversation that it follows."""
 
     rev: int
@@ -169,7 +170,7 @@ class QueuePlace:
     admins_online: int
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True):
     """What a guest is told of the own service: who serves, or the place in the queue."""
 
     state: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -37,7 +39,7 @@ Content = tuple[int, str]
 """(file_type, the JSON text of msg)."""
 
 
-class Sent(NamedTuple):
+class Sent(Struct, frozen=True):
     """A message that stands.
 
     :ivar dup: it stood before.
@@ -144,7 +146,7 @@ class Messaging:
             sent = await self._clashed(draft, outcome, errors.GuestCmidClash, events)
         else:
             sent = _sent(draft, outcome, events, origin)
-        return sent._replace(standing=standing)
+        return replace(sent, standing=standing)
 
     async def _clashed(
         self, draft: Draft, outcome: Outcome, clash: type[errors.ChatError], events: Sequence[Event] = ()
@@ -274,14 +276,26 @@ def _later(sending: Coroutine[Any, Any, Sent], done: Done) -> None:
 
 
 def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
-    kind, conversation_id, seq, created_at, rev, state, admin_id, admin_unread, guest_unread = outcome
-    group_id, gid, sender, file_type, body, cmid = draft
+    sender, file_type, state = draft.sender, draft.file_type, outcome.state
     assert file_type is not None
-    message = Message(group_id, gid, seq, sender, body, file_type, cmid, created_at)
-    if kind == DUP:
+    message = Message(
+        draft.group_id, draft.gid, outcome.seq, sender, draft.body, file_type, draft.cmid, outcome.created_at
+    )
+    if outcome.kind == DUP:
         return Sent(message, True, events, _SERVED)
-    serves = admin_id if state == SERVING else None
-    events.append(MessageStored(conversation_id, rev, state, serves, message, admin_unread, guest_unread, origin))
+    conversation_id = outcome.conversation_id
+    events.append(
+        MessageStored(
+            conversation_id,
+            outcome.rev,
+            state,
+            outcome.admin_id if state == SERVING else None,
+            message,
+            outcome.admin_unread,
+            outcome.guest_unread,
+            origin,
+        )
+    )
     if state == QUEUED and sender.role is GUEST:
-        events.append(GroupChanged(group_id, conversations=frozenset([conversation_id])))
+        events.append(GroupChanged(draft.group_id, conversations=frozenset([conversation_id])))
     return Sent(message, False, events, _SERVED)

@@ -11,9 +11,11 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -47,7 +49,7 @@ Thread = tuple[int, int]
 """(group_id, gid): names a conversation."""
 
 
-class Draft(NamedTuple):
+class Draft(Struct, frozen=True):
     """A message on its way into the journal.
 
     :ivar file_type: None where nothing is to be stored, only to be asked whether the cmid is known.
@@ -67,7 +69,7 @@ class Draft(NamedTuple):
         return (self.group_id, self.gid)
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """What became of a draft; the fields of ``append_messages``.
 
     ``kind`` is stored, dup, clash, other, missing, or new for what only asked. *state* and *admin_id* are those of
@@ -97,10 +99,10 @@ class _Entry:
     __slots__ = ("draft", "thread", "name", "told", "deadline", "unknown", "busy")
 
     def __init__(self, draft: Draft, told: Told, deadline: float) -> None:
-        group_id, gid, sender, _, _, cmid = draft
+        sender = draft.sender
         self.draft = draft
-        self.thread = thread = (group_id, gid)
-        self.name = (thread, sender.role, sender.id, stored_cmid(cmid))
+        self.thread = thread = (draft.group_id, draft.gid)
+        self.name = (thread, sender.role, sender.id, stored_cmid(draft.cmid))
         self.told = told
         self.deadline = deadline
         self.unknown = False
@@ -129,9 +131,12 @@ def _batch(drafts: Iterable[tuple[Draft, str]]) -> tuple[str, str]:
     """
     threads: dict[Thread, int] = {}
     rows = []
-    for place, ((group_id, gid, sender, file_type, body, _), cmid) in enumerate(drafts):
-        k = threads.setdefault((group_id, gid), len(threads) + 1)
-        rows.append({"o": place, "k": k, "t": sender.role, "s": sender.id, "f": file_type, "m": cmid, "b": body})
+    for place, (draft, cmid) in enumerate(drafts):
+        sender = draft.sender
+        k = threads.setdefault(draft.thread, len(threads) + 1)
+        rows.append(
+            {"o": place, "k": k, "t": sender.role, "s": sender.id, "f": draft.file_type, "m": cmid, "b": draft.body}
+        )
     named = [{"k": k, "g": group_id, "q": gid} for (group_id, gid), k in threads.items()]
     return orjson.dumps(named).decode(), orjson.dumps(rows).decode()
 
@@ -140,7 +145,7 @@ async def append(transaction: Transaction, draft: Draft) -> Outcome:
     """Store *draft* in a transaction that holds the group's lock and has decided that it may be."""
     await transaction.fetch(LOCK, draft.thread)
     [row] = await transaction.fetch(APPEND, (*_batch([(draft, stored_cmid(draft.cmid))]), True))
-    return Outcome._make(row[1:])
+    return Outcome(*row[1:])
 
 
 class Journal:
@@ -277,7 +282,7 @@ class Journal:
         told = []
         again = []
         for entry, row in zip(batch, sorted(answers, key=_PLACE), strict=True):
-            outcome = Outcome._make(row[1:])
+            outcome = Outcome(*row[1:])
             if outcome.kind == STORED:
                 told.append((entry, outcome))
                 continue
@@ -336,7 +341,7 @@ class Journal:
         while True:
             try:
                 row = await self._waiters.transaction(work)
-                result = Outcome._make(row[1:])
+                result = Outcome(*row[1:])
                 break
             except StorageError as error:
                 entry.unknown = entry.unknown or error.applied is None
@@ -355,5 +360,5 @@ class Journal:
         else:
             if entry.unknown and result.kind == DUP:
                 # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
-                result = result._replace(kind=STORED)
+                result = replace(result, kind=STORED)
             entry.told(result)

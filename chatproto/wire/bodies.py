@@ -7,7 +7,9 @@ parameters are judged in the order in which the protocol numbers their errors.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
+
+from msgspec import Struct
 
 from chatproto import errors
 from chatproto.errors import ChatError, Malformed
@@ -154,7 +156,7 @@ class MarkRead:
         return cls(gid, group_id, fields.position(values, "seq"))
 
 
-class SendToGuest(NamedTuple):
+class SendToGuest(Struct, frozen=True):
     """32300: ``{gid, msg, file_type?, cmid?}``.
 
     :ivar content: the message, or what is wrong with it. A repeat of a cmid is answered before that is looked at;
@@ -306,7 +308,7 @@ class GuestMarkRead:
         return cls(fields.position(frame.values, "seq"))
 
 
-class GuestSend(NamedTuple):
+class GuestSend(Struct, frozen=True):
     """22300: ``{msg, file_type?, cmid?}``.
 
     :ivar content: as in :class:`SendToGuest`.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import orjson
 from hypothesis import given
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto.commands import render
@@ -93,7 +94,7 @@ class Messages(SynchronousTestCase):
     def test_recalled(self) -> None:
         """What was recalled, and the recall, say so in one field more; no other message has it."""
         usual = message(9, body=EMPTY)
-        gone, recall = read(render.recs([usual._replace(recalled=True), usual._replace(seq=10, recalls=9)])).values()
+        gone, recall = read(render.recs([replace(usual, recalled=True), replace(usual, seq=10, recalls=9)])).values()
         self.assertEqual(gone, {**read(render.message_info(usual)), "recalled": True})
         self.assertEqual(recall, {**read(render.message_info(usual)), "seq": 10, "recalls": 9})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.scripts import twistd
@@ -26,7 +27,7 @@ class EarlyJournal(Journal):
         if last is None:
             super().put(draft, partial(self._remember, draft.thread, told))
             return
-        guess = last._replace(seq=last.seq + 1, rev=last.rev + 1)
+        guess = replace(last, seq=last.seq + 1, rev=last.rev + 1)
         self._promised[draft.thread] = guess
         deferLater(reactor, LAZY, super().put, draft, lambda result: None).addErrback(lambda failure: None)
         told(guess)
