@@ -64,11 +64,12 @@ def _sent_at_once(transport: Any, data: bytes) -> bytes:
     """
     if type(transport) is not Server or transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting:
         return data
-    sent = transport.writeSomeData(data)
-    if sent == len(data):
-        return b""
-    # A connection that is lost is found lost by ``write``, in its own time.
-    return data[sent:] if isinstance(sent, int) else data
+    try:
+        sent = transport.socket.send(data)
+    except OSError:
+        # It takes nothing now, or is lost, which ``write`` finds in its own time.
+        return data
+    return data[sent:]
 
 
 class _Later(Protocol):

@@ -6,7 +6,6 @@ parameters are judged in the order in which the protocol numbers their errors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Self
 
 from msgspec import Struct
@@ -27,10 +26,8 @@ _ADMIN_CONTENT: Final = ContentErrors(errors.SendMsgMissing, errors.SendKindUnkn
 _GUEST_CONTENT: Final = ContentErrors(errors.GuestMsgMissing, errors.GuestKindUnknown, errors.GuestMsgBad)
 
 
-class _NoParameters:
+class _NoParameters(Struct, frozen=True):
     """A request whose number says everything."""
-
-    __slots__ = ()
 
     @classmethod
     def decode(cls, frame: Frame, limits: Limits) -> Self:
@@ -48,8 +45,7 @@ def _seq(frame: Frame, missing: type[ChatError]) -> int:
 # Admin: given, and 2.1.
 
 
-@dataclass(frozen=True, slots=True)
-class AdminLogin:
+class AdminLogin(Struct, frozen=True):
     """31000: ``{call_type: 3, token, v?}``.
 
     :ivar v: 2 where the client knows the pushes of part 2, else 1.
@@ -69,13 +65,11 @@ class AdminLogin:
         return cls(token, 2 if v is not None and v >= 2 else 1)
 
 
-@dataclass(frozen=True, slots=True)
-class AdminLogout(_NoParameters):
+class AdminLogout(_NoParameters, frozen=True):
     """31020: ``{}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatList:
+class ChatList(Struct, frozen=True):
     """32000: ``{state?, page_index?}``.
 
     :ivar state: one of :data:`STATES`; None asks for the list as at login, of which there is one page only.
@@ -93,8 +87,7 @@ class ChatList:
         return cls(state, fields.page_index(frame.values))
 
 
-@dataclass(frozen=True, slots=True)
-class TakeGuest:
+class TakeGuest(Struct, frozen=True):
     """32020: ``{gid?}``; without a gid, the longest waiting."""
 
     gid: int | None
@@ -104,8 +97,7 @@ class TakeGuest:
         return cls(fields.optional_ident(frame.values, "gid"))
 
 
-@dataclass(frozen=True, slots=True)
-class EndService:
+class EndService(Struct, frozen=True):
     """32060: ``{gid}``."""
 
     gid: int
@@ -115,8 +107,7 @@ class EndService:
         return cls(fields.ident(frame.values, "gid", errors.EndGidMissing))
 
 
-@dataclass(frozen=True, slots=True)
-class ChatContent:
+class ChatContent(Struct, frozen=True):
     """32100: ``{gid, group_id, page_index?, page_size?}``, or ``before_seq`` or ``after_seq`` in place of a page.
 
     :ivar page_index: from 1, the newest messages; means nothing beside a seq.
@@ -140,8 +131,7 @@ class ChatContent:
         return cls(gid, group_id, index, size, *fields.seq_bounds(values))
 
 
-@dataclass(frozen=True, slots=True)
-class MarkRead:
+class MarkRead(Struct, frozen=True):
     """32200: ``{gid, group_id, seq?}``; without a seq, up to the last message."""
 
     gid: int
@@ -173,8 +163,7 @@ class SendToGuest(Struct, frozen=True):
         return cls(gid, fields.cmid(frame.values), content(frame, limits, _ADMIN_CONTENT))
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(Struct, frozen=True):
     """32310: ``{gid, seq}``."""
 
     gid: int
@@ -186,8 +175,7 @@ class Recall:
         return cls(gid, _seq(frame, errors.RecallSeqMissing))
 
 
-@dataclass(frozen=True, slots=True)
-class Typing:
+class Typing(Struct, frozen=True):
     """32330: ``{gid, typing?}``.
 
     :ivar typing: False where the admin has stopped.
@@ -202,8 +190,7 @@ class Typing:
         return cls(gid, fields.boolean(frame.values, "typing", True))
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(Struct, frozen=True):
     """32400: ``{gid, aix, note?}``."""
 
     gid: int
@@ -218,8 +205,7 @@ class Transfer:
         return cls(gid, aix, fields.text(values, "note", limits.max_note))
 
 
-@dataclass(frozen=True, slots=True)
-class Suspend:
+class Suspend(Struct, frozen=True):
     """32500: ``{status}``, 1 suspend, 0 resume."""
 
     suspended: bool
@@ -232,16 +218,14 @@ class Suspend:
         return cls(status == 1)
 
 
-@dataclass(frozen=True, slots=True)
-class AdminsOnline(_NoParameters):
+class AdminsOnline(_NoParameters, frozen=True):
     """33000: ``{}``."""
 
 
 # Guest.
 
 
-@dataclass(frozen=True, slots=True)
-class GuestLogin:
+class GuestLogin(Struct, frozen=True):
     """21000: ``{call_type: 1, token?, guest_token?, group_id?, context?}``.
 
     :ivar token: the shop's.
@@ -264,23 +248,19 @@ class GuestLogin:
         return cls(token, guest_token, group_id, fields.context(frame, limits))
 
 
-@dataclass(frozen=True, slots=True)
-class GuestLogout(_NoParameters):
+class GuestLogout(_NoParameters, frozen=True):
     """21020: ``{}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class GuestStart(_NoParameters):
+class GuestStart(_NoParameters, frozen=True):
     """22000: ``{}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class GuestEnd(_NoParameters):
+class GuestEnd(_NoParameters, frozen=True):
     """22060: ``{}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class GuestHistory:
+class GuestHistory(Struct, frozen=True):
     """22100: ``{before_seq? | after_seq?, page_size?}``; without a seq, the newest page.
 
     :ivar before_seq: exclusive; at most one of the two is there.
@@ -297,8 +277,7 @@ class GuestHistory:
         return cls(size, *fields.seq_bounds(frame.values))
 
 
-@dataclass(frozen=True, slots=True)
-class GuestMarkRead:
+class GuestMarkRead(Struct, frozen=True):
     """22200: ``{seq?}``; without a seq, up to the last message."""
 
     seq: int | None
@@ -322,8 +301,7 @@ class GuestSend(Struct, frozen=True):
         return cls(fields.cmid(frame.values), content(frame, limits, _GUEST_CONTENT))
 
 
-@dataclass(frozen=True, slots=True)
-class GuestRecall:
+class GuestRecall(Struct, frozen=True):
     """22310: ``{seq}``."""
 
     seq: int
@@ -333,8 +311,7 @@ class GuestRecall:
         return cls(_seq(frame, errors.GuestRecallSeqMissing))
 
 
-@dataclass(frozen=True, slots=True)
-class GuestTyping:
+class GuestTyping(Struct, frozen=True):
     """22330: ``{typing?}``, as in :class:`Typing`."""
 
     typing: bool
@@ -344,8 +321,7 @@ class GuestTyping:
         return cls(fields.boolean(frame.values, "typing", True))
 
 
-@dataclass(frozen=True, slots=True)
-class GuestContext:
+class GuestContext(Struct, frozen=True):
     """22600: ``{context}``.
 
     :ivar context: JSON text of an object, see :func:`chatproto.wire.fields.context`.
@@ -361,8 +337,7 @@ class GuestContext:
         return cls(context)
 
 
-@dataclass(frozen=True, slots=True)
-class GuestRate:
+class GuestRate(Struct, frozen=True):
     """22650: ``{score, text?}``.
 
     :ivar score: 1 to 5.
