@@ -81,7 +81,7 @@ def measure(dsn: str, people: People, size: int, seconds: float) -> dict[str, fl
         link = _DirectLink(cursor)
         pool = cast(Pool, link)
         journal = link.journal = Journal(
-            pool, pool, cast(Any, _Monotonic()), timeout=60, batch_size=size, queue_size=3 * size
+            pool, pool, cast(Any, _Monotonic()), timeout=60, batch_size=size, queue_size=4 * size
         )
         backend = connection.get_backend_pid()
         template = "(" + ", ".join(["%s"] * 7) + ")"

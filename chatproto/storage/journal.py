@@ -40,6 +40,8 @@ RETRY_AFTER = 0.05
 BATCH_TEXT = 256 * 1024
 """Characters of bodies with which a batch is full: many large messages at once take some commits, but the first of them
 do not wait for the last, and neither does whoever writes in between."""
+WHOLE = 32
+"""Messages of which it is not worth while to make two batches, as each costs something by itself."""
 TRIES_BEFORE_WAITING = 3
 """How often a draft finds its row locked before it waits for it, alone."""
 
@@ -232,7 +234,7 @@ class Journal:
         told: list[tuple[_Entry, Outcome]] = []
         most = self._batch_size
         try:
-            while (batch := self._take(most)) or told:
+            while (batch := self._take(min(most, self._half(len(told))))) or told:
                 answer = Deferred.fromCoroutine(self._send(batch)) if batch else None
                 for entry, outcome in told:
                     self._settle(entry, outcome)
@@ -246,6 +248,13 @@ class Journal:
         finally:
             self._running = False
         self._told_idle()
+
+    def _half(self, told: int) -> int:
+        """Of what is under way, of which *told* are about to be told: while one half is stored, the other is talked of.
+
+        Else there would soon be one large batch and a small one, and PostgreSQL and this process took turns.
+        """
+        return max(WHOLE, (len(self._queue) + told + 1) // 2)
 
     def _take(self, most: int) -> list[_Entry]:
         """The next batch: so many at most, no conversation that is held, no cmid twice, nothing that is too late."""

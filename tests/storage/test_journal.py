@@ -13,7 +13,17 @@ from twisted.trial.unittest import TestCase
 
 from chatproto.domain.model import Person, Principal, Role
 from chatproto.errors import StorageError
-from chatproto.storage.journal import BATCH_TEXT, OTHER, STORED, Draft, Journal, Outcome, shown_cmid, stored_cmid
+from chatproto.storage.journal import (
+    BATCH_TEXT,
+    OTHER,
+    STORED,
+    WHOLE,
+    Draft,
+    Journal,
+    Outcome,
+    shown_cmid,
+    stored_cmid,
+)
 from chatproto.storage.pool import Pool
 from tests.database import OwnClusterTestCase
 from tests.relay import Relay
@@ -411,6 +421,27 @@ class PaceTests(TestCase):
         self.answer(STORED, STORED)
         self.journal.release((1, 2))
         self.assertEqual(self.batches()[3:], [["after b", "late b"]])
+
+    def test_half(self) -> None:
+        """Of what many send without a pause one half is stored while the other is told: no batch stays alone."""
+        self.journal = Journal(cast(Pool, self), cast(Pool, self), Clock(), timeout=5, batch_size=500, queue_size=500)
+        for conversation in range(100):
+            self.put(conversation, str(conversation))
+        for _ in range(5):
+            # Whoever is told sends again.
+            told = len(self.told)
+            self.answer(*[STORED] * len(self.batches()[-1]))
+            for body in self.told[told:]:
+                self.put(int(body.split()[0]), body.split()[0])
+        self.assertEqual([len(batch) for batch in self.batches()], [1, 50, 50, 50, 50, 50])
+
+    def test_few_stay_together(self) -> None:
+        """Few messages are not worth two batches."""
+        self.journal = Journal(cast(Pool, self), cast(Pool, self), Clock(), timeout=5, batch_size=500, queue_size=500)
+        for conversation in range(1 + WHOLE):
+            self.put(conversation, str(conversation))
+        self.answer(STORED)
+        self.assertEqual([len(batch) for batch in self.batches()], [1, WHOLE])
 
     def test_put_while_told(self) -> None:
         """Who answers at once to what is told is in the batch after."""
