@@ -67,7 +67,7 @@ class OfferTests(WidgetTestCase):
 class HeaderTests(WidgetTestCase):
     def test_english(self) -> None:
         """The header says what is true: somebody serves, no connection, the conversation has ended."""
-        self.says("en", "We answer as soon as we can", "On line", "No connection", "This conversation has ended")
+        self.says("en", "We answer as soon as we can", "On line", "Not connected", "This conversation has ended")
 
     def test_chinese(self) -> None:
         """So it does in Chinese."""

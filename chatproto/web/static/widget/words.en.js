@@ -14,7 +14,7 @@ export default {
   here: 'On line',
   away: 'We answer as soon as we can',
   over: 'This conversation has ended',
-  off: 'No connection',
+  off: 'Not connected',
   types: 'is typing…',
   place: 'You are number {count} in line.',
   nobody: 'Nobody is here right now. Write all the same: you get an answer as soon as somebody is back.',
