@@ -42,6 +42,9 @@ FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
     f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1",
 )
+# Trial runs the tests in a directory of its own; a path is meant from where it was started.
+_PICTURES = os.environ.get("TEST_SCREENSHOTS")
+PICTURES = Path(_PICTURES).absolute() if _PICTURES else None
 PATIENCE = 15_000
 """Milliseconds after which waiting fails a test."""
 
@@ -167,7 +170,6 @@ class BrowserTestCase(SynchronousTestCase):
     # Pictures.
 
     def picture(self, page: Page, name: str) -> None:
-        directory = os.environ.get("TEST_SCREENSHOTS")
-        if directory:
-            Path(directory).mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=str(Path(directory, f"{name}.png")), animations="disabled")
+        if PICTURES:
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=PICTURES / f"{name}.png", animations="disabled")

@@ -11,16 +11,14 @@ Without the variable nothing is written, and what is tested is that each state i
 from __future__ import annotations
 
 import json
-import os
 import urllib.request
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browser.case import BrowserTestCase, browser, shared_server
+from tests.browser.case import PICTURES, BrowserTestCase, browser, shared_server
 from tests.browser.server import Guest, Server
 from tests.browser.shop import Agent, Widget
 from tests.browser.test_quality import PHONE
@@ -103,9 +101,8 @@ class _Pictures(BrowserTestCase):
         """The picture of a state, small enough for a document."""
         page.mouse.move(0, 0)
         self.picture(page, name)
-        directory = os.environ.get("TEST_SCREENSHOTS")
-        if directory:
-            path = Path(directory, f"{name}.png")
+        if PICTURES:
+            path = PICTURES / f"{name}.png"
             with Image.open(path) as taken:
                 few = taken.convert("RGB").quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE)
             few.save(path, optimize=True)
