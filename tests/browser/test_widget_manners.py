@@ -167,7 +167,7 @@ class BubbleTests(WidgetTestCase):
         """By day it has the blue of the panel."""
         shop = self.visit(theme="light")
         for found, wanted in zip(self.colour(shop, "backgroundColor"), rgb("#2563eb"), strict=True):
-            self.assertAlmostEqual(found, wanted, delta=1 / 255)
+            self.assertLess(abs(found - wanted), 1 / 255)
 
     def colour(self, shop: Widget, name: str) -> Colour:
         """A colour of the bubble, as the browser computes it."""
