@@ -363,11 +363,15 @@ class Journal:
             self.release(draft.thread)
 
     def _settle(self, entry: _Entry, result: Outcome | StorageError) -> None:
+        """Tell one of them, whatever comes of it: the next batch is on its way, and others wait for both."""
         self._waiting -= 1
-        if isinstance(result, StorageError):
-            entry.fail(result)
-        else:
-            if entry.unknown and result.kind == DUP:
-                # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
-                result = replace(result, kind=STORED)
-            entry.told(result)
+        try:
+            if isinstance(result, StorageError):
+                entry.fail(result)
+            else:
+                if entry.unknown and result.kind == DUP:
+                    # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
+                    result = replace(result, kind=STORED)
+                entry.told(result)
+        except Exception:
+            log.failure("what became of a message could not be told")

@@ -452,6 +452,23 @@ class PaceTests(TestCase):
         self.answer(STORED)
         self.assertEqual(self.batches(), [["question"], ["answer"]])
 
+    def test_who_cannot_be_told(self) -> None:
+        """One who cannot be told keeps nobody else waiting: not the rest of the batch, nor the next, nor the end."""
+
+        def broken(outcome: object) -> None:
+            raise ZeroDivisionError
+
+        self.put(1, "first")
+        self.journal.put(Draft(1, 2, Person(Role.GUEST, 2, "", ""), 0, '"broken"', None), broken)
+        self.put(3, "second")
+        self.answer(STORED)
+        self.put(4, "third")
+        self.answer(STORED, STORED)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.answer(STORED)
+        self.assertEqual([told.split()[0] for told in self.told], ["first", "second", "third"])
+        self.successResultOf(self.journal.idle())
+
 
 class LockedTests(JournalTestCase):
     async def test_others_go_on(self) -> None:
