@@ -126,7 +126,7 @@ def shown_cmid(stored: str) -> str | None:
     return stored[1:] if stored[0] == "c" else None
 
 
-def _batch(drafts: Iterable[tuple[Draft, str]]) -> tuple[str, str]:
+def batch_of(drafts: Iterable[tuple[Draft, str]]) -> tuple[str, str]:
     """The threads and the drafts of a batch, as ``append_messages`` takes them.
 
     :param drafts: each with the cmid that is stored.
@@ -146,7 +146,7 @@ def _batch(drafts: Iterable[tuple[Draft, str]]) -> tuple[str, str]:
 async def append(transaction: Transaction, draft: Draft) -> Outcome:
     """Store *draft* in a transaction that holds the group's lock and has decided that it may be."""
     await transaction.fetch(LOCK, draft.thread)
-    [row] = await transaction.fetch(APPEND, (*_batch([(draft, stored_cmid(draft.cmid))]), True))
+    [row] = await transaction.fetch(APPEND, (*batch_of([(draft, stored_cmid(draft.cmid))]), True))
     return Outcome(*row[1:])
 
 
@@ -254,7 +254,8 @@ class Journal:
 
         Else there would soon be one large batch and a small one, and PostgreSQL and this process took turns.
         """
-        return max(WHOLE, (len(self._queue) + told + 1) // 2)
+        under_way = len(self._queue) + told
+        return under_way if under_way <= WHOLE else (under_way + 1) // 2
 
     def _take(self, most: int) -> list[_Entry]:
         """The next batch: so many at most, no conversation that is held, no cmid twice, nothing that is too late."""
@@ -280,7 +281,7 @@ class Journal:
         return batch
 
     async def _send(self, batch: list[_Entry]) -> Rows:
-        threads, drafts = _batch([(entry.draft, entry.name[3]) for entry in batch])
+        threads, drafts = batch_of([(entry.draft, entry.name[3]) for entry in batch])
         return await self._batches.fetch(APPEND, (threads, drafts, False))
 
     def _sort_out(self, batch: list[_Entry], answers: Rows) -> list[tuple[_Entry, Outcome]]:
@@ -339,7 +340,7 @@ class Journal:
     async def _alone(self, entry: _Entry) -> None:
         """Wait for one locked row on another link; the conversation is held meanwhile."""
         draft = entry.draft
-        threads, drafts = _batch([(draft, entry.name[3])])
+        threads, drafts = batch_of([(draft, entry.name[3])])
 
         async def work(transaction: Transaction) -> Sequence[Any]:
             await transaction.fetch(LOCK, draft.thread)

@@ -435,13 +435,22 @@ class PaceTests(TestCase):
                 self.put(int(body.split()[0]), body.split()[0])
         self.assertEqual([len(batch) for batch in self.batches()], [1, 50, 50, 50, 50, 50])
 
-    def test_few_stay_together(self) -> None:
-        """Few messages are not worth two batches."""
+    def test_half_of_a_few_more(self) -> None:
+        """One message more than what stays together is two batches, of one size."""
         self.journal = Journal(cast(Pool, self), cast(Pool, self), Clock(), timeout=5, batch_size=500, queue_size=500)
         for conversation in range(1 + WHOLE):
             self.put(conversation, str(conversation))
         self.answer(STORED)
-        self.assertEqual([len(batch) for batch in self.batches()], [1, WHOLE])
+        self.answer(*[STORED] * len(self.batches()[-1]))
+        self.assertEqual([len(batch) for batch in self.batches()], [1, 17, 15])
+
+    def test_few_stay_together(self) -> None:
+        """Few messages are not worth two batches."""
+        self.journal = Journal(cast(Pool, self), cast(Pool, self), Clock(), timeout=5, batch_size=500, queue_size=500)
+        for conversation in range(WHOLE):
+            self.put(conversation, str(conversation))
+        self.answer(STORED)
+        self.assertEqual([len(batch) for batch in self.batches()], [1, WHOLE - 1])
 
     def test_put_while_told(self) -> None:
         """Who answers at once to what is told is in the batch after."""
