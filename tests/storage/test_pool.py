@@ -267,11 +267,11 @@ class TransactionTests(DatabaseTestCase):
 
     async def test_limits_lifted(self) -> None:
         """A migration may take longer than a request; the limits are back for whoever comes next."""
-        pool = await started(self, self.dsn, timeout=0.2)
+        pool = await started(self, self.dsn, timeout=1)
 
         async def work(transaction: Transaction) -> None:
             await transaction.lift_limits()
-            await transaction.fetch("SELECT pg_sleep(0.5)")
+            await transaction.fetch("SELECT pg_sleep(1.5)")
 
         await pool.transaction(work)
         with self.assertRaises(StorageError) as caught:
