@@ -90,6 +90,17 @@ class PhoneTests(WidgetTestCase):
         self.tap(shop, "Close chat")
         expect(shop.panel).to_be_hidden()
 
+    def test_ring(self) -> None:
+        """After a tap no frame is around the messages, where the focus is; who comes there by keys sees one."""
+        shop = self.visit(self.person(**PHONE))
+        shop.launcher.tap()
+        expect(shop.log).to_be_focused()
+        expect(shop.log).to_have_css("outline-style", "none")
+        shop.page.keyboard.press("Tab")
+        shop.page.keyboard.press("Shift+Tab")
+        expect(shop.log).to_be_focused()
+        expect(shop.log).to_have_css("outline-style", "solid")
+
     def tap(self, shop: Widget, name: str) -> None:
         """A button in the panel; it must be large enough for a finger (24 px, WCAG 2.5.8)."""
         button = shop.frame.get_by_role("button", name=name)

@@ -13,7 +13,7 @@ const TYPING_ENDS = 5_000;
 export const composing = (event) => event.isComposing || event.keyCode === 229;
 
 /** Go on at the field; on a phone, where that would bring up the keyboard over what is to be read, at the messages. */
-export const goOn = () => document.querySelector(matchMedia('(pointer: coarse)').matches ? '.log' : '.composer textarea')?.focus();
+export const goOn = (how) => document.querySelector(matchMedia('(pointer: coarse)').matches ? '.log' : '.composer textarea')?.focus(how);
 
 /** Says of a field that it is full: it takes no more without a word. */
 export const Full = ({ t, text, most }) => text.length >= most && html`<p class="status bad" role="alert">${t('tooLong', { count: most })}</p>`;

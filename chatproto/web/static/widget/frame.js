@@ -49,7 +49,7 @@ meet(async (start) => {
   return {
     opened(now, focus) {
       chat.opened.value = now;
-      if (now && focus) goOn();
+      if (now && focus) goOn({ focusVisible: false });
     },
     credentials: (token, guest_token) => chat.credentials(token, guest_token),
     later: () => chat.later(),
