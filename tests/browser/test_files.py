@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import struct
+import time
 import urllib.request
 import zlib
+from itertools import pairwise
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import Guest, wait_until
@@ -25,6 +27,42 @@ def png(width: int = 320, height: int = 200) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row * height)) + chunk(b"IEND", b"")
     )
+
+
+HEIGHTS = range(211, 199, -1)
+"""Of pictures that are sent one after the other."""
+
+
+def choose(chooser: Locator) -> None:
+    """Pictures of these heights, all at once."""
+    pictures: list[FilePayload] = [
+        {"name": f"{height}.png", "mimeType": "image/png", "buffer": png(320, height)} for height in HEIGHTS
+    ]
+    chooser.set_input_files(pictures)
+
+
+class Tries:
+    """The first uploads of a page, which get these answers, (status, error, retry_after_ms); the next ones arrive.
+
+    :ivar at: when each one came.
+    """
+
+    def __init__(self, page: Page, *answers: tuple[int, str, int | None]) -> None:
+        self.at: list[float] = []
+        self._answers = list(answers)
+        page.route("**/files", self._answer)
+
+    def gaps(self) -> list[float]:
+        """Seconds between them."""
+        return [later - before for before, later in pairwise(self.at)]
+
+    def _answer(self, route: Route) -> None:
+        self.at.append(time.monotonic())
+        if self._answers:
+            status, error, retry_after_ms = self._answers.pop(0)
+            route.fulfill(status=status, json={"error": error, "retry_after_ms": retry_after_ms})
+        else:
+            route.continue_()
 
 
 class FileTests(BrowserTestCase):
@@ -143,6 +181,43 @@ class FileTests(BrowserTestCase):
         desk.get_by_role("button", name="Try again").click()
         expect(desk.get_by_role("link", name="notes.txt")).to_be_visible()
         wait_until(lambda: len(gina.history()) == 2, "one file")
+
+    def test_several(self) -> None:
+        """Many files that are chosen at once are all sent, in the order of choosing, though the server takes few."""
+        desk, gina = self.desk_with_guest()
+        choose(desk.locator("input[type=file]"))
+        wait_until(lambda: len(gina.history()) == 1 + len(HEIGHTS), "all files")
+        self.assertEqual([one["msg"]["height"] for one in gina.history()[1:]], list(HEIGHTS))
+        expect(desk.locator(".row.mine")).to_have_count(len(HEIGHTS))
+
+    def test_later(self) -> None:
+        """A file that the server cannot take now is sent when it said, and can be given up until then."""
+        desk, gina = self.desk_with_guest()
+        self.expect_trouble("status of (429|503)")
+        tries = Tries(desk, (503, "busy", 700), (429, "rate", 700))
+        self.drop(desk, "notes.txt", "text/plain", b"some notes", "drop")
+        expect(desk.get_by_role("link", name="notes.txt")).to_be_visible()
+        self.assertGreaterEqual(tries.gaps()[0], 0.7)
+        self.assertGreaterEqual(tries.gaps()[1], 0.7)
+        tries = Tries(desk, (429, "rate", 3_600_000))
+        self.drop(desk, "never.txt", "text/plain", b"never mind", "drop")
+        wait_until(lambda: desk.title() and tries.at, "a try")
+        self.drop(desk, "next.txt", "text/plain", b"the next one", "drop")
+        desk.get_by_role("button", name="Cancel").first.click()
+        expect(desk.get_by_role("link", name="next.txt")).to_be_visible()
+        expect(desk.get_by_role("alert")).to_have_count(0)
+        self.assertEqual([one["msg"]["name"] for one in gina.history()[1:]], ["notes.txt", "next.txt"])
+
+    def test_refused(self) -> None:
+        """What will not go for hours is not tried again and again: it says why."""
+        desk, _ = self.desk_with_guest()
+        self.expect_trouble("status of (429|507)")
+        tries = Tries(desk, (429, "quota", 100), (507, "no_room", None))
+        for text in ("Too many files. Try again later.", "The server has no room for files."):
+            self.drop(desk, "notes.txt", "text/plain", b"some notes", "drop")
+            expect(desk.get_by_role("alert")).to_contain_text(text)
+            desk.get_by_role("button", name="Remove").click()
+        self.assertEqual(len(tries.at), 2)
 
     def test_all_kinds(self) -> None:
         """Every kind that a guest sends is shown as what it is, and what nobody knows as plain text."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, expect
 
 from tests.browser.server import wait_until
 from tests.browser.shop import Agent, Widget, WidgetTestCase
-from tests.browser.test_files import png
+from tests.browser.test_files import HEIGHTS, Tries, choose, png
 from tests.browser.wire import Wire
 
 # A video as a browser records it, in base64.
@@ -117,6 +117,32 @@ class FileTests(WidgetTestCase):
         alice.heard("Never mind")
         self.assertEqual([one["msg"] for one in alice.thread()], ["I have a question", "Never mind"])
         wait_until(lambda: json.loads(shop.kept()[f"chatproto.{self.group_id}.outbox"]) == {}, "nothing that waits")
+
+    def test_several(self) -> None:
+        """Many files that are chosen at once are all sent, in the order of choosing, though the server takes few."""
+        shop, alice = self.talking()
+        choose(shop.frame.locator("input[type=file]"))
+        wait_until(lambda: len(alice.thread()) == 1 + len(HEIGHTS), "all files")
+        self.assertEqual([one["msg"]["height"] for one in alice.thread()[1:]], list(HEIGHTS))
+        expect(shop.log.locator(".picture img")).to_have_count(len(HEIGHTS))
+
+    def test_later(self) -> None:
+        """A file that the server cannot take now is sent when it said; what it cannot keep says so."""
+        shop, alice = self.talking()
+        self.expect_trouble("status of (429|503|507)")
+        tries = Tries(shop.page, (503, "busy", 700), (429, "rate", 700))
+        chooser = shop.frame.locator("input[type=file]")
+        notes: FilePayload = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"some notes"}
+        chooser.set_input_files(notes)
+        expect(shop.log.get_by_role("link", name="notes.txt")).to_be_visible()
+        self.assertEqual(len(tries.at), 3)
+        Tries(shop.page, (507, "no_room", None))
+        chooser.set_input_files({**notes, "name": "more.txt"})
+        expect(shop.log.get_by_role("alert")).to_contain_text("The server has no room for files.")
+        self.check(shop.page)
+        shop.log.get_by_role("button", name="Try again").click()
+        expect(shop.log.get_by_role("link", name="more.txt")).to_be_visible()
+        self.assertEqual([one["msg"]["name"] for one in alice.thread()[1:]], ["notes.txt", "more.txt"])
 
     def test_early(self) -> None:
         """A file that is chosen before there is a connection waits for it, and may be given up until then."""

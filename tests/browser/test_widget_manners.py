@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 
 from playwright.sync_api import expect
 
 from tests.browser.shop import Agent, Widget, WidgetTestCase
-from tests.browser.wire import Wire
+from tests.browser.wire import ServerClock, Wire
 
 LAMP = {"id": "P-1", "title": "Red lamp", "price": 12, "currency": "EUR"}
 MUG = {"id": "P-2", "title": "Blue mug"}
+HOUR = 3600
 
 Colour = tuple[float, float, float]
 """Red, green and blue, each from 0 to 1."""
@@ -138,19 +140,37 @@ class FocusTests(WidgetTestCase):
 
 class RecallTests(WidgetTestCase):
     def test_over(self) -> None:
-        """The button that takes a message back goes by itself when that may be done no more."""
-        alice = self.agent()
-        page = self.person()
-        page.clock.install()
-        shop = self.visit(page).open()
-        shop.write("Hello")
-        alice.meet()
-        recall = shop.log.get_by_role("button", name="Recall")
-        expect(recall).to_have_count(1)
-        page.clock.fast_forward(60_000)
-        expect(recall).to_have_count(1)
-        page.clock.fast_forward(70_000)
-        expect(recall).to_have_count(0)
+        """The button that takes a message back goes by itself when that may be done no more, by the server's clock."""
+        for wrong in (-HOUR, HOUR):
+            self.group_id = self.server.daemon.add_group()
+            alice = self.agent()
+            page = self.person()
+            page.clock.install(time=time.time() + wrong)
+            clock = ServerClock(page)
+            shop = self.visit(page).open()
+            shop.write("Hello")
+            alice.meet()
+            recall = shop.log.get_by_role("button", name="Recall")
+            expect(recall).to_have_count(1)
+            clock.pass_by(60)
+            expect(recall).to_have_count(1)
+            clock.pass_by(70)
+            expect(recall).to_have_count(0)
+
+    def test_wrong_clock(self) -> None:
+        """Also after a reload, a device whose own clock is an hour fast or slow takes back what it may."""
+        for wrong in (-HOUR, HOUR):
+            self.group_id = self.server.daemon.add_group()
+            alice = self.agent()
+            page = self.person()
+            page.add_init_script(f"const right = Date.now; Date.now = () => right() + ({wrong * 1000})")
+            shop = self.visit(page).open()
+            shop.write("A mistake")
+            alice.meet()
+            expect(shop.log.get_by_role("button", name="Recall")).to_have_count(1)
+            page.reload()
+            shop.log.get_by_role("button", name="Recall").click()
+            expect(shop.log.get_by_text("This message was recalled")).to_be_visible()
 
 
 class BubbleTests(WidgetTestCase):

@@ -76,3 +76,27 @@ class Wire:
 
         route.on_message(up)
         server.on_message(down)
+
+
+class ServerClock:
+    """The server's time as a page is told it, which passes as quickly as the test makes the page's."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._ahead = 0
+        page.route_web_socket(lambda url: True, self._connect)
+
+    def pass_by(self, seconds: int) -> None:
+        self._ahead += seconds
+        self._page.clock.fast_forward(seconds * 1000)
+
+    def _connect(self, route: WebSocketRoute) -> None:
+        def down(message: str | bytes) -> None:
+            frame = json.loads(message)
+            if "server_time" in frame["data"]:
+                frame["data"]["server_time"] += self._ahead * 1000
+            route.send(json.dumps(frame))
+
+        server = route.connect_to_server()
+        route.on_message(server.send)
+        server.on_message(down)

@@ -27,16 +27,16 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
   const shown = useMemo(() => withNotes(messages, notes, older, desk.admins.peek(), i18n), [messages, notes, older, locale]);
   const pending = useMemo(
     () => [
-      ...outbox.filter(({ to }) => to === gid).map((one) => (one.state === 'failed' ? { ...one, why: why(one.code, i18n) } : one)),
-      ...uploads.filter(({ to }) => to === gid).map((one) => (one.state === 'failed' ? { ...one, why: whyUpload(one.code, i18n) } : one)),
-    ],
-    [outbox, uploads, gid, locale],
+      ...outbox.map((one) => (one.state === 'failed' ? { ...one, why: why(one.code, i18n) } : one)),
+      ...uploads,
+    ].filter(({ to }) => to === gid),
+    [outbox, uploads, gid],
   );
   const mine = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id === desk.me, [desk]);
   const who = useMemo(() => ({ sender }) => sender?.type === 'admin' && sender.id !== desk.me && sender.name, [desk]);
   const actions = useMemo(() => (message) => {
     if (!mine(message) || message.recalled || message.seq === undefined) return null;
-    return html`<${Recall} sent=${message.created_at + desk.ahead.peek()} class="recall" label=${t('recall')} onClick=${() => recall(message.seq)} />`;
+    return html`<${Recall} sent=${message.created_at} class="recall" label=${t('recall')} onClick=${() => recall(message.seq)} />`;
   }, [desk, gid, locale]);
 
   function recall(seq) {
@@ -58,7 +58,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
     return () => removeEventListener('keydown', press);
   });
 
-  const files = (list) => list.forEach((file) => void desk.sendFile(gid, file));
+  const files = (list) => list.forEach((file) => desk.sendFile(gid, file));
   const drop = {
     onDragEnter: () => setOver((count) => count + 1),
     onDragLeave: () => setOver((count) => Math.max(0, count - 1)),
@@ -87,8 +87,7 @@ export function Chat({ gid, desk, i18n, onBack, onDetails }) {
     <${Log} i18n=${i18n} messages=${shown} pending=${pending} mine=${mine} readSeq=${entry.guest_read_seq}
       older=${older && desk.ready} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}
       onSeen=${(seq) => desk.seen(gid, seq)} who=${who} actions=${actions}
-      onRetry=${(one) => (one.again ? one.again() : desk.outbox.retry(one.cmid))}
-      onDiscard=${(one) => (one.again ? desk.uploads.drop(one.cmid) : desk.outbox.discard(one.cmid))}
+      outbox=${desk.outbox}
       ending=${desk.typing.value.has(gid) && html`<p class="typing" role="status"><span class="unseen">${t('typing', { name })}</span><i></i><i></i><i></i></p>`} />
     <footer class="chat-foot">
       ${entry.state === 'queued' && html`<div class="hint"><p>${t('waitsHere')}</p>
@@ -124,7 +123,7 @@ function Writing({ gid, desk, i18n, disabled, onFiles, onCard }) {
       desk.drafts.write(gid, '');
     }}
     onFiles=${onFiles} onTyping=${(typing) => desk.tellTyping(gid, typing)} onTrouble=${say}
-    onVoice=${(blob, duration_ms) => void desk.sendFile(gid, blob, { voice: true, duration_ms, name: t('kind2') })}>
+    onVoice=${(blob, duration_ms) => desk.sendFile(gid, blob, { voice: true, duration_ms, name: t('kind2') })}>
     ${cards.map(([kind, icon, word]) => html`<button type="button" class="tool card-tool" key=${kind} disabled=${disabled} aria-label=${t(word)}
       title=${t(word)} onClick=${() => onCard(kind)}><${Icon} name=${icon} /></button>`)}
   <//>`;
@@ -135,15 +134,11 @@ function otherServes(entry, desk, i18n) {
   return name ? i18n.t('otherServes', { name }) : i18n.t('somebodyServes');
 }
 
+/** The word that says why a message was not sent. */
 function why(code, i18n) {
   const key = `e${code}`;
-  const own = i18n.t(key);
-  return own === key ? i18n.t('notSent') : own;
+  return i18n.t(key) === key ? 'notSent' : key;
 }
-
-const UPLOAD = { '-413': 'tooLarge', '-415': 'badType', '-429': 'quota', '-507': 'quota' };
-
-const whyUpload = (code, i18n) => i18n.t(UPLOAD[code] ?? 'uploadFailed');
 
 /** Messages and what else happened, in the order of time; what happened before the oldest message here comes with older ones. */
 function withNotes(messages, notes, older, admins, i18n) {

@@ -2,17 +2,16 @@
 // only through its methods.
 
 import { batch, computed, signal } from '../vendor/ui.js';
-import { ChatError, Connection, ownServer } from '../shared/connection.js';
+import { ChatError, Connection } from '../shared/connection.js';
 import { Outbox } from '../shared/outbox.js';
 import { Thread } from '../shared/thread.js';
+import { Uploads } from '../shared/uploads.js';
 import { Drafts } from './drafts.js';
 import { claims, isOld } from './session.js';
 import { safeStorage } from './storage.js';
-import { Uploads } from './uploads.js';
 
 const TYPING_SHOWN = 6_000;
 const LOOK_AT_TOKEN = 60_000;
-const CLOCK = 1_000; // ms by which clocks may differ
 
 export class Desk {
   #marked = new Map();
@@ -36,7 +35,7 @@ export class Desk {
     this.queue = signal({ waiting: 0, longest_wait_ms: 0, at: Date.now() });
     this.selected = signal(null);
     this.typing = signal(new Set());
-    this.uploads = new Uploads(() => this.token, (gid, msg, file_type) => this.send(gid, msg, file_type));
+    this.uploads = new Uploads(async () => this.token, (gid, msg, file_type) => this.send(gid, msg, file_type));
     this.notes = signal(new Map()); // gid → lines between the messages
     this.drafts = new Drafts(this.me);
     this.loaded = signal(false);
@@ -48,7 +47,6 @@ export class Desk {
     this.ended = all((one) => one.state === 'ended', newest);
     this.unread = computed(() => this.mine.value.reduce((sum, { unread }) => sum + unread, 0));
 
-    this.ahead = signal(0); // by how much the clock of this device is fast, ms
     let refusedBy = 0;
     this.outbox = new Outbox(
       `chatproto.out.admin.${this.me}.`,
@@ -57,7 +55,6 @@ export class Desk {
       safeStorage(),
     );
     this.connection = new Connection({
-      url: ownServer(),
       command: { api_key: 31000, call_type: 3 },
       login: async () => ({ token: this.token, v: 2 }),
       loggedIn: (data) => this.#loggedIn(data),
@@ -96,17 +93,9 @@ export class Desk {
     if (!this.loaded.peek()) this.on.token(this.token);
     this.#list(data);
     this.loaded.value = true;
-    void this.#askTheTime();
     this.outbox.flush();
     const open = this.selected.peek();
     if (open !== null) this.#open(open);
-  }
-
-  /** A heartbeat says it: agents' own clocks are wrong by hours at times. */
-  async #askTheTime() {
-    const { server_time } = await this.connection.request(0, { call_type: 0 }).catch(() => ({ server_time: NaN }));
-    const ahead = Date.now() - server_time;
-    if (Math.abs(ahead - this.ahead.peek()) > CLOCK) this.ahead.value = ahead;
   }
 
   /** The lists as the server has them now. */
@@ -302,7 +291,7 @@ export class Desk {
     });
   }
 
-  sendFile(gid, file, options) {
-    return this.uploads.start(gid, file, options);
+  sendFile(gid, file, how) {
+    this.uploads.add(gid, file, how);
   }
 }

@@ -1,6 +1,7 @@
 // The list of chats: mine, the queue, ended ones.
 
 import { Component, html, useEffect, useLayoutEffect, useRef, useState } from '../vendor/ui.js';
+import { ahead } from '../shared/connection.js';
 import { Icon } from '../shared/icons.js';
 import { summary } from '../shared/kinds.js';
 import { Avatar, explain, nameOf, now, today } from './parts.js';
@@ -69,7 +70,7 @@ export function List({ desk, i18n, onOpen }) {
     event.currentTarget.querySelector(`#tab-${next}`).focus();
   }
 
-  const time = now.value - desk.ahead.value;
+  const time = now.value - ahead.value;
   const longest = lists.queue.length ? time - lists.queue[0].queued_at : queue.longest_wait_ms + now.value - queue.at;
   return html`<nav class="list" aria-label=${t('chats')}>
     <div class="tabs" role="tablist" aria-label=${t('chats')} onKeyDown=${moveTab}>

@@ -26,7 +26,7 @@ export function Room({ desk, i18n }) {
   useEffect(() => setDetails(false), [selected]);
   // Messages outlive the page; a file on its way does not.
   useEffect(() => {
-    const ask = (event) => desk.uploads.underWay && event.preventDefault();
+    const ask = (event) => desk.uploads.list.peek().some(({ state }) => state !== 'failed') && event.preventDefault();
     addEventListener('beforeunload', ask);
     return () => removeEventListener('beforeunload', ask);
   }, [desk]);

@@ -12,6 +12,9 @@ const PUSHES_LOST = new Set([29099, 39099]);
 const CHANGED = 4000;
 const REVOKED = 4001;
 
+/** By how much the clock of this device is fast, ms, as heartbeats say: such clocks are wrong by hours at times. */
+export const ahead = signal(0);
+
 /** A reply with a code below 0; code 0 is no reply at all: the connection was lost, or not there. */
 export class ChatError extends Error {
   constructor(code, data = {}, message = '') {
@@ -46,7 +49,6 @@ export class Connection {
 
   /**
    * @param {object} on
-   * @param {string} on.url of the server, ws:// or wss://
    * @param {{api_key: number, call_type: number}} on.command of the log-in
    * @param {() => Promise<object|null>} on.login its other parameters, asked for at each log-in; null: not now
    * @param {(data: object) => void} on.loggedIn
@@ -98,11 +100,12 @@ export class Connection {
   #open() {
     this.#drop();
     this.state.value = 'connecting';
-    const socket = new WebSocket(this.on.url);
+    const socket = new WebSocket(location.origin.replace('http', 'ws'));
     this.#socket = socket;
     this.#watchOver();
     socket.onopen = () => {
       this.#heard();
+      this.#heartbeat(); // so that the time is known before anything else
       this.#logIn(socket);
     };
     socket.onmessage = (event) => socket === this.#socket && this.#receive(JSON.parse(event.data));
@@ -217,7 +220,8 @@ export class Connection {
     this.#heard();
     if (request_id !== undefined) this.#reply(request_id, code, data, message);
     else if (PUSHES_LOST.has(api_key)) this.on.lost?.();
-    else if (api_key !== 0) this.on.push(api_key, data);
+    else if (api_key) this.on.push(api_key, data);
+    else if (code > 0) ahead.value = Date.now() - data.server_time;
     if (this.#owed.size && !this.#watch) this.#watchOver();
   }
 
@@ -239,9 +243,4 @@ export class Connection {
   #refresh(data) {
     if (data.is_refresh === 1) this.on.token?.(data.refresh_token);
   }
-}
-
-/** The address of the WebSocket beside the page. */
-export function ownServer() {
-  return location.origin.replace('http', 'ws');
 }

@@ -17,18 +17,20 @@ export const FILE = 6;
  * @param {object} with
  * @param {string} with.token of the connection
  * @param {string} with.name of the file
+ * @param {AbortSignal} with.signal cancels it
  * @param {(fraction: number) => void} with.progress
- * @returns {{done: Promise<object>, cancel: () => void}} done: the answer; a ChatError with the HTTP status, negative, or
- *   code 0 where it was cut or cancelled
+ * @returns {Promise<object>} the answer; a ChatError with the HTTP status, negative, and what the server says, or code 0
+ *   where it was cut or cancelled
  */
-export function upload(file, { token, name, progress }) {
-  const request = new XMLHttpRequest();
-  const done = new Promise((resolve, reject) => {
+export function upload(file, { token, name, signal, progress }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    signal.onabort = () => request.abort();
     request.upload.onprogress = ({ loaded, total }) => progress(total ? loaded / total : 0);
     request.responseType = 'json';
     request.onload = () => {
       if (request.response?.url) resolve(request.response);
-      else reject(new ChatError(-request.status));
+      else reject(new ChatError(-request.status, request.response ?? {}));
     };
     request.onerror = request.onabort = () => reject(new ChatError(0));
     request.open('POST', '/files');
@@ -38,7 +40,6 @@ export function upload(file, { token, name, progress }) {
     request.setRequestHeader('Content-Type', file.type || 'application/octet-stream');
     request.send(file);
   });
-  return { done, cancel: () => request.abort() };
 }
 
 /** The message for an uploaded file: [file_type, msg]. */

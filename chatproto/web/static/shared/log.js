@@ -1,6 +1,7 @@
 // The messages of a conversation on the screen: days, groups, read marks, what is being sent, older ones on scrolling up.
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from '../vendor/ui.js';
+import { ahead } from './connection.js';
 import { midnight } from './i18n.js';
 import { Icon, Tool } from './icons.js';
 import { Body } from './kinds.js';
@@ -14,7 +15,7 @@ const DAY = 86_400_000;
 
 /**
  * @param {object[]} messages message_info, by seq; also {note, at, key}: a line between them
- * @param {object[]} pending of the outbox and of uploads: {cmid, msg, file_type, at, state, progress?, name?, cancel?}
+ * @param {object[]} pending of the outbox and of uploads, where they failed also with why: a word
  * @param {(message: object) => boolean} mine
  * @param {number} readSeq how far the other side has read
  * @param {boolean} older there are older ones; onOlder fetches them; loading: that is under way
@@ -24,10 +25,10 @@ const DAY = 86_400_000;
  * @param {(message: object) => unknown} actions buttons beside a message
  * @param {unknown} ending what stands below the last message, such as that somebody is typing
  */
-export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, older, loading, onOlder, onSeen, who, actions, onRetry, onDiscard, ending }) {
+export function Log({ i18n, messages: all, pending, mine, readSeq, older, loading, onOlder, onSeen, who, actions, outbox, ending }) {
   const box = useRef(null);
   const inner = useRef(null);
-  const view = useRef({ bottom: true, first: undefined, height: 0, seen: 0 });
+  const view = useRef({ bottom: true, height: 0, seen: 0 });
   const drawn = useRef(new Map());
   const [below, setBelow] = useState(0);
   const [, tick] = useState(0);
@@ -110,7 +111,7 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
     const read = row.message?.seq !== undefined && row.message.seq === lastRead;
     const before = drawn.current.get(row.key);
     if (before && before.read === read && before.words === words && alike(before.row, row)) return before.node;
-    const node = html`<${Row} key=${row.key} row=${row} i18n=${i18n} who=${who} actions=${actions} read=${read} onRetry=${onRetry} onDiscard=${onDiscard} />`;
+    const node = html`<${Row} key=${row.key} row=${row} words=${words} i18n=${i18n} who=${who} actions=${actions} read=${read} outbox=${outbox} />`;
     drawn.current.set(row.key, { row, read, words, node });
     return node;
   }
@@ -129,9 +130,9 @@ export function Log({ i18n, messages: all, pending = [], mine, readSeq = 0, olde
   </div>`;
 }
 
-/** The button that takes a message back, as long as that may be done. sent: by the clock of this device. */
+/** The button that takes a message back, as long as that may be done. sent: by the server's clock. */
 export function Recall({ sent, ...rest }) {
-  const left = sent + RECALL_WITHIN - Date.now();
+  const left = sent + RECALL_WITHIN + ahead.value - Date.now();
   const [, draw] = useState();
   useEffect(() => {
     const timer = left > 0 && setTimeout(draw, Math.min(left, DAY), left);
@@ -176,7 +177,7 @@ function arrange(messages, pending, mine) {
 
 const alike = (a, b) => ['message', 'follows', 'more', 'day', 'note'].every((key) => a[key] === b[key]);
 
-function Row({ row, i18n, who, actions, read, onRetry, onDiscard }) {
+function Row({ row, i18n, who, actions, read, outbox }) {
   if (row.day) return html`<h3 class="day"><time datetime=${new Date(row.day).toISOString()}>${i18n.day(row.day)}</time></h3>`;
   if (row.note) return html`<p class="note">${row.note}</p>`;
   const { message, own, follows, more, at } = row;
@@ -191,16 +192,17 @@ function Row({ row, i18n, who, actions, read, onRetry, onDiscard }) {
       </div>
       ${actions?.(message)}
     </div>
-    <${Status} message=${message} own=${own} more=${more} read=${read} at=${at} i18n=${i18n} onRetry=${onRetry} onDiscard=${onDiscard} />
+    <${Status} message=${message} own=${own} more=${more} read=${read} at=${at} i18n=${i18n} outbox=${outbox} />
   </div>`;
 }
 
-function Status({ message, own, more, read, at, i18n, onRetry, onDiscard }) {
+function Status({ message, own, more, read, at, i18n, outbox }) {
   const { t } = i18n;
   if (message.state === 'failed') {
-    return html`<p class="status bad" role="alert">${message.why ?? t('notSent')}
-      ${onRetry && html`<button type="button" class="link" onClick=${() => onRetry(message)}>${t('tryAgain')}</button>`}
-      <button type="button" class="link" onClick=${() => onDiscard(message)}>${t('remove')}</button></p>`;
+    const { cmid, again = () => outbox.retry(cmid), cancel = () => outbox.discard(cmid) } = message;
+    return html`<p class="status bad" role="alert">${t(message.why ?? 'notSent')}
+      <button type="button" class="link" onClick=${again}>${t('tryAgain')}</button>
+      <button type="button" class="link" onClick=${cancel}>${t('remove')}</button></p>`;
   }
   if (message.seq === undefined) return html`<p class="status">${message.msg === undefined ? '' : t('sending')}</p>`;
   if (more && !read) return null;

@@ -21,10 +21,11 @@ export class Outbox {
    * @param {(entry: object) => Promise<object>} send one entry: the reply's data, or a ChatError
    * @param {(entry: object, data: object) => void} sent
    * @param {Storage} storage
+   * @param {Record<string, string>} kept what is in it
    */
-  constructor(prefix, send, sent, storage) {
+  constructor(prefix, send, sent, storage, kept = storage) {
     Object.assign(this, { prefix, send, sent, storage });
-    this.entries = signal(this.#kept());
+    this.entries = signal(this.#read(kept));
   }
 
   /** Write something down and send it. to: what orders it, such as the guest; another one need not wait for it. */
@@ -35,7 +36,6 @@ export class Outbox {
     this.#keep(entry);
     this.entries.value = [...this.entries.value, entry];
     this.#pump(to);
-    return entry;
   }
 
   /** After a log-in: send all that waits. */
@@ -109,13 +109,12 @@ export class Outbox {
     }
   }
 
-  #kept() {
+  #read(kept) {
     const found = [];
-    for (let index = 0; index < this.storage.length; index += 1) {
-      const key = this.storage.key(index);
+    for (const [key, entry] of Object.entries(kept)) {
       if (!key.startsWith(this.prefix)) continue;
       try {
-        found.push(JSON.parse(this.storage.getItem(key)));
+        found.push(JSON.parse(entry));
       } catch {
         this.storage.removeItem(key);
       }

@@ -31,15 +31,14 @@ export class Thread {
     this.merge(list);
   }
 
-  /** Keep messages; what is here already is no news. Returns those that are new. */
+  /** Keep messages; what is here already is no news. */
   merge(list) {
-    const fresh = list.filter(({ seq }) => !this.#bySeq.has(seq)).sort((a, b) => a.seq - b.seq);
+    const fresh = list.filter(({ seq }) => !this.#bySeq.has(seq));
     if (fresh.length) {
-      this.whole ??= fresh[0].seq - 1;
+      this.whole ??= Math.min(...fresh.map(({ seq }) => seq)) - 1;
       this.#take(fresh);
     }
-    if (this.whole !== null && this.newest > this.whole) this.catchUp();
-    return fresh;
+    this.seen(0);
   }
 
   /** The server has messages up to last_seq: fetch those that are missing. */
@@ -51,7 +50,6 @@ export class Thread {
   /** What came after the last message without a gap. */
   catchUp() {
     this.#fetching ??= this.#fetchAfter().finally(() => (this.#fetching = null));
-    return this.#fetching;
   }
 
   async #fetchAfter() {

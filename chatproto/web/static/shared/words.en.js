@@ -34,9 +34,9 @@ export default {
   cancel: 'Cancel',
   uploading: 'Uploading {name}',
   tooLarge: 'This file is too large.',
-  badType: 'This kind of file cannot be sent.',
   uploadFailed: 'The file was not sent.',
   quota: 'Too many files. Try again later.',
+  noRoom: 'The server has no room for files.',
   recall: 'Recall',
   tooLate: 'It is too late to recall this message.',
 };

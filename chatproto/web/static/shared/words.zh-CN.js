@@ -34,9 +34,9 @@ export default {
   cancel: '取消',
   uploading: '正在上传 {name}',
   tooLarge: '文件太大。',
-  badType: '不支持发送此类文件。',
   uploadFailed: '文件未能发送。',
   quota: '文件过多，请稍后再试。',
+  noRoom: '服务器存储空间不足。',
   recall: '撤回',
   tooLate: '已超过可撤回的时间。',
 };

@@ -1,12 +1,13 @@
 // The guest's conversation: what the server says, as signals, and what the guest does.
 
 import { batch, computed, effect, signal } from '../vendor/ui.js';
-import { Connection, ownServer } from '../shared/connection.js';
-import { FILE, messageOf, PRODUCT, upload } from '../shared/files.js';
-import { newCmid, Outbox } from '../shared/outbox.js';
+import { Connection } from '../shared/connection.js';
+import { PRODUCT } from '../shared/files.js';
+import { Outbox } from '../shared/outbox.js';
 import { Thread } from '../shared/thread.js';
+import { Uploads } from '../shared/uploads.js';
 import { emit, tell } from './host.js';
-import { HostStorage } from './storage.js';
+import { hostStorage } from './storage.js';
 
 const LOGIN = { api_key: 21000, call_type: 1 };
 const LOGOUT = 21020;
@@ -32,7 +33,6 @@ const TYPING_SHOWN = 6_000;
 const ASK_AGAIN = 5_000;
 const RENEW_AFTER = 1_000;
 const RENEW_AGAIN = 60_000;
-const TROUBLE = { '-413': 'tooLarge', '-415': 'badType', '-429': 'quota' };
 const ENDED = ['ended_by_guest', 'ended_by_admin', 'timeout'];
 
 export class Conversation {
@@ -44,7 +44,6 @@ export class Conversation {
   typing = signal(false);
   rating = signal(null); // null, 'ask', 'thanks'
   notes = signal([]); // {after: seq, at, word, name}: what happened while the panel was there
-  files = signal([]); // on their way: {cmid, name, at, progress, cancel}, or with state 'failed' and why: a word
   product = signal(null); // of the page, until it is hidden
   opened = signal(false);
   known = signal(false); // the conversation is here
@@ -68,7 +67,8 @@ export class Conversation {
     this.#gid = mark.gid;
     this.#rating = mark.rate;
     this.thread = signal(this.#newThread());
-    this.outbox = new Outbox('', (entry) => this.#deliver(entry), (_, data) => this.#delivered(data), new HostStorage(outbox));
+    this.outbox = new Outbox('', (entry) => this.#deliver(entry), (_, data) => this.#delivered(data), hostStorage, outbox);
+    this.uploads = new Uploads(() => this.#token(), (_, msg, file_type) => this.send(msg, file_type));
     this.#offerOf(context);
     this.connection = signal(this.#connect());
     this.link = computed(() => this.connection.value.state.value);
@@ -99,7 +99,6 @@ export class Conversation {
 
   #connect() {
     return new Connection({
-      url: ownServer(),
       command: LOGIN,
       login: () => this.#logIn(),
       loggedIn: (data) => this.#loggedIn(data),
@@ -181,6 +180,12 @@ export class Conversation {
     const again = code === MALFORMED && this.context !== undefined;
     this.context = undefined;
     return again;
+  }
+
+  /** Only who has been logged in has one. */
+  async #token() {
+    await this.#begun;
+    return this.#credentials.token || this.#credentials.guest_token;
   }
 
   async reset() {
@@ -269,7 +274,7 @@ export class Conversation {
 
   /** Send a text, or what the shop's page hands over. */
   send(msg, file_type = 0) {
-    return this.outbox.add('', msg, file_type);
+    this.outbox.add('', msg, file_type);
   }
 
   #deliver({ msg, file_type, cmid }) {
@@ -302,52 +307,6 @@ export class Conversation {
 
   async end() {
     await this.connection.value.request(END).catch(() => {});
-  }
-
-  /** Upload a file, then send it. how: {voice, duration_ms} of a recording. */
-  async sendFile(file, how = {}) {
-    const name = file.name ?? (how.voice ? 'voice' : '');
-    const cmid = newCmid();
-    const change = (fields) => {
-      this.files.value = this.files.value.map((one) => (one.cmid === cmid ? { ...one, ...fields } : one));
-    };
-    const entry = {
-      cmid, name, file_type: FILE, at: Date.now(),
-      cancel: () => this.discard(entry), stop() {}, retry: () => this.sendFile(file, how),
-    };
-    this.files.value = [...this.files.value, entry];
-    // Only who has been logged in has a token to upload with.
-    await this.#begun;
-    if (!this.files.value.includes(entry)) return; // cancelled
-    const { token, guest_token } = this.#credentials;
-    const { done, cancel } = upload(file, { token: token || guest_token, name, progress: (progress) => change({ progress }) });
-    entry.stop = cancel;
-    try {
-      const [file_type, msg] = messageOf(await done, { ...how, name });
-      this.#withoutFile(cmid);
-      this.send(msg, file_type);
-    } catch (error) {
-      if (error.code === undefined) throw error;
-      change({ state: 'failed', why: TROUBLE[error.code] ?? 'uploadFailed' });
-    }
-  }
-
-  #withoutFile(cmid) {
-    this.files.value = this.files.value.filter((one) => one.cmid !== cmid);
-  }
-
-  /** Try again what failed: a message, or a file. */
-  retry({ cmid, retry }) {
-    this.#withoutFile(cmid);
-    if (retry) retry();
-    else this.outbox.retry(cmid);
-  }
-
-  /** Give up what failed, or a file on its way. */
-  discard({ cmid, stop }) {
-    this.#withoutFile(cmid);
-    if (stop) stop();
-    else this.outbox.discard(cmid);
   }
 
   setContext(context) {

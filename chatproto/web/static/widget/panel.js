@@ -24,13 +24,10 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
   const thread = chat.thread.value;
   const messages = thread.messages.value;
   const notes = chat.notes.value;
-  const files = chat.files.value;
+  const uploads = chat.uploads.list.value;
   const entries = chat.outbox.entries.value;
   const shown = useMemo(() => withNotes(messages, notes, t), [messages, notes, locale]);
-  const pending = useMemo(
-    () => [...entries, ...files.map((file) => ({ ...file, why: file.why && t(file.why) }))],
-    [entries, files, locale],
-  );
+  const pending = useMemo(() => [...entries, ...uploads], [entries, uploads]);
   const empty = chat.known.value && !shown.length && !pending.length;
 
   async function takeBack({ seq }) {
@@ -38,12 +35,13 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
   }
   const actions = (message) => message.seq && mine(message) && !message.recalled
     && html`<${Recall} sent=${message.created_at} class="small" label=${t('recall')} onClick=${() => takeBack(message)} />`;
+  const files = (list) => list.forEach((file) => chat.uploads.add('', file));
   const drag = (event) => {
     if (!event.dataTransfer.types.includes('Files')) return;
     setOver(event.type === 'dragover');
     const taken = event.type === 'drop' && event.defaultPrevented; // by the composer
     event.preventDefault();
-    if (event.type === 'drop' && !taken) [...event.dataTransfer.files].forEach((file) => chat.sendFile(file));
+    if (event.type === 'drop' && !taken) files([...event.dataTransfer.files]);
   };
 
   return html`<div class="panel" onDragOver=${drag} onDragLeave=${drag} onDrop=${drag}>
@@ -51,7 +49,7 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
     ${trouble && html`<p class="bar bad" role="alert">${trouble}</p>`}
     <${Log} key=${thread} i18n=${i18n} messages=${shown} pending=${pending} mine=${mine} who=${who} readSeq=${chat.adminRead.value}
       older=${thread.older.value && chat.known.value} loading=${thread.loading.value} onOlder=${() => thread.loadOlder()}
-      actions=${actions} onRetry=${(entry) => chat.retry(entry)} onDiscard=${(entry) => chat.discard(entry)}
+      actions=${actions} outbox=${chat.outbox}
       ending=${html`${empty && html`<${Hello} greeting=${greeting} t=${t} />`}
         ${chat.typing.value && html`<span class="typing" aria-hidden="true"><i /><i /><i /></span>`}
         <${Rating} chat=${chat} t=${t} />`} />
@@ -61,8 +59,7 @@ export const Panel = tracked(function Panel({ chat, i18n, title, greeting, draft
         setDraft('');
         chat.send(text);
       }}
-      onFiles=${(list) => list.forEach((file) => chat.sendFile(file))}
-      onVoice=${(blob, duration_ms) => chat.sendFile(blob, { voice: true, duration_ms })}
+      onFiles=${files} onVoice=${(blob, duration_ms) => chat.uploads.add('', blob, { voice: true, duration_ms, name: t('kind2') })}
       onTyping=${(now) => chat.tellTyping(now)} onTrouble=${setTrouble} />
     ${over && html`<p class="drop">${t('drop')}</p>`}
   </div>`;

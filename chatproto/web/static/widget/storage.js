@@ -2,33 +2,7 @@
 
 import { tell } from './host.js';
 
-/** What Outbox needs of a Storage. */
-export class HostStorage {
-  #kept;
+const keep = (...entry) => tell('outbox', ...entry);
 
-  /** @param {Record<string, string>} kept what the loader found */
-  constructor(kept) {
-    this.#kept = new Map(Object.entries(kept));
-  }
-
-  get length() {
-    return this.#kept.size;
-  }
-
-  key(index) {
-    return [...this.#kept.keys()][index] ?? null;
-  }
-
-  getItem(key) {
-    return this.#kept.get(key) ?? null;
-  }
-
-  setItem(key, value) {
-    this.#kept.set(key, value);
-    tell('outbox', key, value);
-  }
-
-  removeItem(key) {
-    if (this.#kept.delete(key)) tell('outbox', key);
-  }
-}
+/** What Outbox needs of a Storage. What is kept in it already, the loader says at the start. */
+export const hostStorage = { setItem: keep, removeItem: keep };
