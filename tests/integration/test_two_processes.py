@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 import psycopg2
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 
 from chatproto.domain.model import OFFLINE, ONLINE, Principal
 from chatproto.services import presence as presence_service
@@ -231,6 +232,7 @@ class PresenceTests(ClusterTestCase):
         stranger = psycopg2.connect(self.dsn)
         self.addCleanup(stranger.close)
         stranger.cursor().execute("SELECT FROM conversation WHERE id = %s FOR UPDATE", (locked.conversation_id,))
+        too_late = monotonic() + 1.1
         late = run(self.refused(frozen.ask("say", *self.ids(locked), "late")))
         await eventually(lambda: self.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
         slow = run(self.refused(frozen.ask("end_slowly", silent.conversation_id, self.group, 0.6)))
@@ -245,6 +247,7 @@ class PresenceTests(ClusterTestCase):
         await server.node.look_after_cluster()
         self.assertEqual((self.state(unanswered), self.column(silent, "away")), (("queued", None), True))
 
+        await deferLater(reactor, max(0.0, too_late - monotonic()))
         frozen.thaw()
         self.assertEqual(await gatherResults([late, slow]), ["StorageError"] * 2)
         await eventually(lambda: self.on_line(ann))
