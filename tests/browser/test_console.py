@@ -528,7 +528,7 @@ class NewsTests(BrowserTestCase):
         gina.say("Hello")
         for desk in (one, two):
             expect(desk.get_by_role("button", name="Gina")).to_contain_text("Hello")
-        wait_until(lambda: self.rung(one, two) >= 1, "the sound of a new guest")
+        wait_until(lambda: self.rung(one, two) == 2, "the sounds of a new guest and of the message")
         for desk in (one, two):
             desk.evaluate("show(false); rung = 0; told = [];")
         for text in ("One", "Two", "Three"):

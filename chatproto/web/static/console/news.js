@@ -10,7 +10,7 @@ import { safeStorage } from './storage.js';
 
 const KEY = 'chatproto.console.notify';
 const ONCE = 10_000;
-const MOMENT = 500; // within which all tabs hear of the same, also on a busy machine
+const MOMENT = 200; // within which all tabs hear of the same
 const storage = safeStorage();
 
 /** What is switched on: {title, sound, desktop}. */
