@@ -255,7 +255,7 @@ class OldClientTests(DaemonTestCase):
 
     async def test_a_list_renews_too(self) -> None:
         """A token that is half over in the middle of the day is renewed by the next list, without a login."""
-        client = await self.old(self.alice, life=6, age=2)
+        client = await self.old(self.alice, life=12, age=2)
         self.assertEqual(client.data["is_refresh"], 0)
         fresh: list[Frame] = []
 

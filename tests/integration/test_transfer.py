@@ -313,7 +313,7 @@ async def eventually_queued(test: ServingTestCase, guest: Client) -> None:
 class ExpiryTests(ServingTestCase):
     async def test_an_expired_token(self) -> None:
         """After exp: -9999, no pushes; a new login on the same connection works, and nothing was lost."""
-        alice = await self.admin(self.alice, "alice", life=1.9)
+        alice = await self.admin(self.alice, "alice", life=5)
         guest = await self.served(alice)
 
         async def expired() -> bool:
@@ -336,7 +336,7 @@ class ExpiryTests(ServingTestCase):
 
     async def test_a_refresh_extends_the_connection(self) -> None:
         """A list with an ageing token brings a new one, and the connection lives on past the old one's end."""
-        alice = await self.admin(self.alice, "alice", life=3, age=1)
+        alice = await self.admin(self.alice, "alice", life=8, age=2)
 
         async def renewed() -> bool:
             reply = await alice.request(32000)
@@ -344,7 +344,7 @@ class ExpiryTests(ServingTestCase):
             return bool(reply["data"]["is_refresh"])
 
         await eventually(renewed, "a new token")
-        over_at = time.time() + 2
+        over_at = time.time() + 4
 
         async def over() -> bool:
             self.assertEqual(await alice.code(33000), 200)
