@@ -204,8 +204,8 @@ class ChatServer:
         self.catch_up = CatchUp(pool)
         bus = LocalBus()
         self.news = News(self.catch_up.group, bus.publish, reactor)
-        self.announce = Announcer(bus.publish, bus.skips, self.news)
         self.hub = Hub(bus, reactor, MissedNews(self.catch_up), self.catch_up.moved, time.time)
+        self.announce = Announcer(bus.publish, self.hub.skip, self.news)
         self.services = Services(
             sessions=sessions,
             messaging=Messaging(self.journal, marks, assignment, pool),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chatproto.bus.notice import Deliver, Notice, Skip
+from chatproto.bus.notice import Deliver, Notice
 
 
 class LocalBus:
@@ -12,19 +12,10 @@ class LocalBus:
 
     def __init__(self) -> None:
         self._deliver: Deliver | None = None
-        self._skip: Skip | None = None
 
-    def attach(self, deliver: Deliver, skip: Skip | None = None) -> None:
+    def attach(self, deliver: Deliver) -> None:
         """Name the hub of this process."""
         self._deliver = deliver
-        self._skip = skip
-
-    def skips(self, topic: str, ix: str, conversation_id: int, rev: int, last_seq: int) -> bool:
-        """Whether news for *topic* that says nothing to the connection *ix* needs no notice, as nobody else listens.
-
-        Then that connection knows *rev* from here on.
-        """
-        return self._skip is not None and self._skip(topic, ix, conversation_id, rev, last_seq)
 
     def publish(self, notices: Sequence[Notice]) -> None:
         """Tell the subscribers, in order."""

@@ -30,7 +30,7 @@ class Audience(IntEnum):
     """Which of the clients of a topic a frame is for.
 
     ``ALL`` · ``PART2``: those that know part 2 of the protocol, as all guests do · ``GIVEN``: admins' that know the
-    given document alone. ``False`` and ``True`` are the first two.
+    given document alone.
     """
 
     ALL = 0
@@ -40,22 +40,21 @@ class Audience(IntEnum):
 
 # Looking a member up on its class costs as much as making a small object.
 KEEP, HINT = Follow.KEEP, Follow.HINT
-PART2, GIVEN = Audience.PART2, Audience.GIVEN
+ALL, PART2, GIVEN = Audience
 
 
 class Notice(Struct, frozen=True):
     """News for the connections of a topic.
 
-    :ivar frames: finished pushes, each encoded once for all receivers; may be empty: then only the rev moves.
-    :ivar part2: for each frame its :class:`Audience`: mostly whether an admin's client has to know part 2 for it.
+    :ivar frames: finished pushes, encoded once for all receivers, each with its :class:`Audience`: mostly whether an
+        admin's client has to know part 2 for it. May be empty: then only the rev moves.
     :ivar conversation_id: with *rev* and *last_seq*, what receivers know after it; None: news of no conversation.
     :ivar but_not: an ``ix`` or a topic that gets no frame.
     :ivar close: a close code and reason; the connections have to go then.
     """
 
     topic: str
-    frames: tuple[bytes, ...] = ()
-    part2: tuple[int, ...] = ()
+    frames: tuple[tuple[bytes, Audience], ...] = ()
     conversation_id: int | None = None
     rev: int = 0
     last_seq: int = 0
@@ -74,7 +73,7 @@ class Missed:
     :ivar rev: of the conversation that it follows no longer: what is not newer has been told.
     """
 
-    frames: Sequence[tuple[bytes, int]]
+    frames: Sequence[tuple[bytes, Audience]]
     known: Known | None
     too_many: bool = False
     rev: int = 0
@@ -82,5 +81,7 @@ class Missed:
 
 Deliver = Callable[[Notice], None]
 Skip = Callable[[str, str, int, int, int], bool]
-"""(topic, ix, conversation_id, rev, last_seq) → whether a notice of it is needless, see :meth:`LocalBus.skips`."""
+"""(topic, ix, conversation_id, rev, last_seq) → whether a notice of it is needless, see :meth:`Hub.skip`.
+
+For where all who listen are in this process."""
 Publish = Callable[[Sequence[Notice]], None]

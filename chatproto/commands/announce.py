@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from chatproto.bus.notice import KEEP, Audience, Follow, Notice, Publish, Skip
+from chatproto.bus.notice import ALL, GIVEN, KEEP, PART2, Audience, Follow, Notice, Publish, Skip
 from chatproto.commands import render
 from chatproto.commands.news import News
 from chatproto.domain.events import (
@@ -21,8 +21,6 @@ from chatproto.domain.events import (
 from chatproto.domain.model import ADMIN, Conversation, Handover, Message, Role, admin_topic, group_topic, guest_topic
 from chatproto.wire import codes
 from chatproto.wire.frame import push
-
-_PART2, _ALL = (Audience.PART2,), (Audience.ALL,)
 
 
 class Announcer:
@@ -68,7 +66,7 @@ def notices(event: Event) -> Iterable[Notice]:
             return _service(event)
         case GuestNoted(entry, admin_id):
             topic = admin_topic(admin_id) if admin_id is not None else group_topic(entry.group_id)
-            return [Notice(topic, (push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)),), (True,))]
+            return [Notice(topic, ((push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)), PART2),))]
         case Expelled(topic, code, reason, but_not):
             return [Notice(topic, but_not=but_not, close=(code, reason))]
         case GroupChanged():
@@ -89,16 +87,16 @@ def stored(event: MessageStored, skips: Skip | None = None) -> list[Notice]:
         admin = admin_topic(sender.id)
         if skips is None or not skips(admin, origin, conversation_id, rev, seq):
             own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
-            told.append(Notice(admin, (own,), _PART2, conversation_id, rev, seq, KEEP, origin))
+            told.append(Notice(admin, ((own, PART2),), conversation_id, rev, seq, KEEP, origin))
         there = push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": event.guest_unread})
-        told.append(Notice(guest, (there,), _PART2, conversation_id, rev, seq))
+        told.append(Notice(guest, ((there, PART2),), conversation_id, rev, seq))
         return told
     if skips is None or not skips(guest, origin, conversation_id, rev, seq):
         own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
-        told.append(Notice(guest, (own,), _PART2, conversation_id, rev, seq, KEEP, origin))
+        told.append(Notice(guest, ((own, PART2),), conversation_id, rev, seq, KEEP, origin))
     if event.admin_id is not None:
         there = push(codes.PUSH_GUEST_MESSAGE, {"gid": gid, "message_info": info, "unread": event.admin_unread})
-        told.append(Notice(admin_topic(event.admin_id), (there,), _ALL, conversation_id, rev, seq))
+        told.append(Notice(admin_topic(event.admin_id), ((there, ALL),), conversation_id, rev, seq))
     return told
 
 
@@ -112,12 +110,12 @@ def _recalled(event: MessageRecalled) -> Iterator[Notice]:
         tabs, told_guest = event.origin, push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
     else:
         tabs, told_guest = None, push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": event.guest_unread})
-        yield Notice(admin_topic(message.sender.id), (own,), (True,), *known, event.origin)
-    yield Notice(guest_topic(message.group_id, gid), (told_guest,), (True,), *known, tabs)
+        yield Notice(admin_topic(message.sender.id), ((own, PART2),), *known, event.origin)
+    yield Notice(guest_topic(message.group_id, gid), ((told_guest, PART2),), *known, tabs)
     if event.admin_id is not None and (guest_wrote or event.admin_id != message.sender.id):
         data = {"gid": gid, "message_info": info, "unread": event.admin_unread}
         frame = push(codes.PUSH_GUEST_MESSAGE, data) if guest_wrote else own
-        yield Notice(admin_topic(event.admin_id), (frame,), (True,), *known)
+        yield Notice(admin_topic(event.admin_id), ((frame, PART2),), *known)
 
 
 def _typed(event: Typed) -> Notice:
@@ -129,7 +127,7 @@ def _typed(event: Typed) -> Notice:
     else:
         topic = guest_topic(event.group_id, event.gid)
         frame = push(codes.PUSH_ADMIN_TYPES, {"typing": event.typing})
-    return Notice(topic, (frame,), (True,), event.conversation_id, follow=Follow.HINT)
+    return Notice(topic, ((frame, PART2),), event.conversation_id, follow=Follow.HINT)
 
 
 def handed(
@@ -138,9 +136,9 @@ def handed(
     """32401 or 32402; where a message of it recalls another, also as clients of the given document get it."""
     frame = push(number, render.handed(handover, entry, messages))
     if all(message.recalls is None for message in messages):
-        return [(frame, Audience.ALL)]
+        return [(frame, ALL)]
     given = push(number, render.handed(handover, entry, messages, v=1))
-    return [(frame, Audience.PART2), (given, Audience.GIVEN)]
+    return [(frame, PART2), (given, GIVEN)]
 
 
 def _read(event: ReadMoved) -> Iterator[Notice]:
@@ -153,14 +151,14 @@ def _read(event: ReadMoved) -> Iterator[Notice]:
             "read_seq": event.admin_read_seq,
             "unread": event.admin_unread,
         }
-        yield Notice(admin_topic(event.admin_id), (push(codes.PUSH_READ, desk),), (True,), *known)
+        yield Notice(admin_topic(event.admin_id), ((push(codes.PUSH_READ, desk), PART2),), *known)
     guest = {
         "admin_read_seq": event.admin_read_seq,
         "read_seq": event.guest_read_seq,
         "unread": event.guest_unread,
     }
     topic = guest_topic(event.group_id, event.gid)
-    yield Notice(topic, (push(codes.PUSH_GUEST_READ, guest),), (True,), *known)
+    yield Notice(topic, ((push(codes.PUSH_GUEST_READ, guest), PART2),), *known)
 
 
 def _service(event: ServiceChanged) -> Iterator[Notice]:
@@ -168,14 +166,13 @@ def _service(event: ServiceChanged) -> Iterator[Notice]:
     known = (entry.id, entry.rev, entry.last_seq)
     changed = push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry))
     if event.was_admin_id is not None and event.was_admin_id != entry.admin_id:
-        told: list[tuple[bytes, int]] = [(changed, Audience.PART2)]
+        told: list[tuple[bytes, Audience]] = [(changed, PART2)]
         if handover is not None and handover.from_aix == event.was_admin_id:
             told[:0] = handed(codes.PUSH_TRANSFERRED, handover, entry, event.recs)
-        frames, part2 = zip(*told, strict=True)
-        yield Notice(admin_topic(event.was_admin_id), frames, part2, *known, follow=Follow.END)
+        yield Notice(admin_topic(event.was_admin_id), tuple(told), *known, follow=Follow.END)
     if entry.admin_id is not None and handover is not None:
-        frames, part2 = zip(*handed(codes.PUSH_GUEST_ARRIVED, handover, entry, event.recs), strict=True)
-        yield Notice(admin_topic(entry.admin_id), frames, part2, *known, follow=Follow.BEGIN)
+        frames = tuple(handed(codes.PUSH_GUEST_ARRIVED, handover, entry, event.recs))
+        yield Notice(admin_topic(entry.admin_id), frames, *known, follow=Follow.BEGIN)
     state = {**render.standing(event.standing), "reason": entry.reason}
     topic = guest_topic(entry.group_id, entry.gid)
-    yield Notice(topic, (push(codes.PUSH_GUEST_STATE, state),), (True,), *known)
+    yield Notice(topic, ((push(codes.PUSH_GUEST_STATE, state), PART2),), *known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chatproto.bus.notice import Audience, Missed
+from chatproto.bus.notice import ALL, PART2, Audience, Missed
 from chatproto.commands import render
 from chatproto.commands.announce import handed
 from chatproto.domain.model import Known, Principal, Role
@@ -15,7 +15,7 @@ from chatproto.wire.frame import push
 MANY = 200
 """Where more messages are missing, the client is told to fetch them."""
 
-Frames = Iterator[tuple[bytes, int]]
+Frames = Iterator[tuple[bytes, Audience]]
 
 
 class MissedNews:
@@ -48,16 +48,16 @@ def _for_guest(snapshot: Snapshot, known: Known | None) -> Frames:
     for message in snapshot.messages:
         info = render.message_info(message)
         if message.sender.role is Role.GUEST:
-            yield push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info}), True
+            yield push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info}), PART2
         else:
             data = {"message_info": info, "unread": entry.guest_unread}
-            yield push(codes.PUSH_ADMIN_MESSAGE, data), True
+            yield push(codes.PUSH_ADMIN_MESSAGE, data), PART2
     if known is None or entry.step_rev > known.rev:
         data = {**render.standing(snapshot.standing), "reason": entry.reason}
-        yield push(codes.PUSH_GUEST_STATE, data), True
+        yield push(codes.PUSH_GUEST_STATE, data), PART2
     if _somebody_read(snapshot, known):
         marks = {"admin_read_seq": entry.admin_read_seq, "read_seq": entry.guest_read_seq, "unread": entry.guest_unread}
-        yield push(codes.PUSH_GUEST_READ, marks), True
+        yield push(codes.PUSH_GUEST_READ, marks), PART2
 
 
 def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
@@ -71,10 +71,10 @@ def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
         data = {"gid": entry.gid, "message_info": render.message_info(message)}
         if message.sender.role is Role.GUEST:
             # Where nothing is left to show, a client of the given document is not told: it finds an empty text later.
-            audience = Audience.PART2 if message.recalled or message.recalls is not None else Audience.ALL
+            audience = PART2 if message.recalled or message.recalls is not None else ALL
             yield push(codes.PUSH_GUEST_MESSAGE, {**data, "unread": entry.admin_unread}), audience
         else:
-            yield push(codes.PUSH_OWN_MESSAGE, data), True
+            yield push(codes.PUSH_OWN_MESSAGE, data), PART2
     if _somebody_read(snapshot, known):
         marks = {
             "gid": entry.gid,
@@ -83,7 +83,7 @@ def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
             "read_seq": entry.admin_read_seq,
             "unread": entry.admin_unread,
         }
-        yield push(codes.PUSH_READ, marks), True
+        yield push(codes.PUSH_READ, marks), PART2
 
 
 def _somebody_read(snapshot: Snapshot, known: Known | None) -> bool:
@@ -99,4 +99,4 @@ def _for_who_lost(snapshot: Snapshot, who: Principal) -> Frames:
     if handover is not None and handover.from_aix == who.person.id:
         recent = snapshot.messages[-render.RECENT :]
         yield from handed(codes.PUSH_TRANSFERRED, handover, entry, recent)
-    yield push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)), True
+    yield push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry)), PART2

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from chatproto.bus.notice import Follow, Notice, Publish
+from chatproto.bus.notice import PART2, Follow, Notice, Publish
 from chatproto.clock import Clock, Timers
 from chatproto.commands import render
 from chatproto.domain.events import GroupChanged
@@ -121,18 +121,18 @@ class News:
             frame = push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry))
             server = admin_topic(entry.admin_id) if entry.admin_id is not None else None
             found.append(
-                Notice(topic, (frame,), (True,), entry.id, entry.rev, entry.last_seq, Follow.ASIDE, but_not=server)
+                Notice(topic, ((frame, PART2),), entry.id, entry.rev, entry.last_seq, Follow.ASIDE, but_not=server)
             )
         for admin in state.admins.values():
             if group.admins_told.get(admin.person.id) != admin:
                 group.admins_told[admin.person.id] = admin
-                found.append(Notice(topic, (push(codes.PUSH_ADMIN_CHANGED, render.admin_entry(admin)),), (True,)))
+                found.append(Notice(topic, ((push(codes.PUSH_ADMIN_CHANGED, render.admin_entry(admin)), PART2),)))
         oldest = min((queued_at for _, _, queued_at in state.queue), default=None)
         if group.queue_told != (len(state.queue), oldest):
             group.queue_told = (len(state.queue), oldest)
             wait = 0 if oldest is None else max(state.now - oldest, 0)
             data = {"group_id": group_id, "waiting": len(state.queue), "longest_wait_ms": wait}
-            found.append(Notice(topic, (push(codes.PUSH_QUEUE, data),), (True,)))
+            found.append(Notice(topic, ((push(codes.PUSH_QUEUE, data), PART2),)))
         return found + self._places(group_id, group, state)
 
     def _tell_places(self, group_id: int, group: _Group) -> None:
@@ -163,8 +163,7 @@ class News:
         return [
             Notice(
                 guest_topic(group_id, gid),
-                (push(codes.PUSH_GUEST_QUEUE, {"queue": render.queue(place)}),),
-                (True,),
+                ((push(codes.PUSH_GUEST_QUEUE, {"queue": render.queue(place)}), PART2),),
             )
             for gid, place in different.items()
         ]

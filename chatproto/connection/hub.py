@@ -52,7 +52,7 @@ class Hub:
         self._wall = wall
         self._topics: dict[str, dict[ConnectionState, None]] = {}
         self._joined: dict[ConnectionState, Principal] = {}
-        bus.attach(self.deliver, self.skip)
+        bus.attach(self.deliver)
 
     # Coming and going.
 
@@ -98,7 +98,10 @@ class Hub:
     # News.
 
     def skip(self, topic: str, ix: str, conversation_id: int, rev: int, last_seq: int) -> bool:
-        """Where nobody but the connection *ix* has joined the topic, and this is next: it knows it without a notice."""
+        """Whether news that says nothing to the connection *ix* needs no notice, as nobody else has joined the topic.
+
+        Then that connection knows *rev* from here on.
+        """
         members = self._topics.get(topic)
         if members is None or len(members) > 1:
             return False
@@ -194,7 +197,7 @@ class Hub:
         if but_not is not None and (but_not == connection.ix or but_not == principal.topic):
             return
         not_for_it = PART2 if connection.v < 2 and phase is ADMIN else GIVEN
-        for frame, audience in zip(notice.frames, notice.part2, strict=True):
+        for frame, audience in notice.frames:
             if audience != not_for_it:
                 connection.sent += 1
                 if connection.out:
@@ -247,9 +250,7 @@ class Hub:
         if missed.too_many:
             self.gap(connection)
         else:
-            frames, part2 = [frame for frame, _ in missed.frames], [flag for _, flag in missed.frames]
-            if connection.principal is not None:
-                self._write(connection, Notice("", tuple(frames), tuple(part2)))
+            self._write(connection, Notice("", tuple(missed.frames)))
         if missed.known is not None:
             connection.knows[conversation_id] = missed.known
         else:
@@ -260,7 +261,7 @@ class Hub:
     def gap(self, connection: ConnectionState) -> None:
         """Say that pushes may have been lost."""
         number = codes.PUSH_ADMIN_GAP if connection.phase is Phase.ADMIN else codes.PUSH_GUEST_GAP
-        self._write(connection, Notice("", (push(number, {}),), (True,)))
+        self._write(connection, Notice("", ((push(number, {}), PART2),)))
 
     def gap_everywhere(self) -> None:
         """This node was given up and is back: say so to all."""

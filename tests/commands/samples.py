@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from chatproto.bus.notice import Notice
+from chatproto.bus.notice import Audience, Notice
 from chatproto.domain.model import SERVING, Admin, Conversation, Message, Person, Role
 
 GROUP, GID, TALK = 3, 12, 50
@@ -80,15 +80,15 @@ def desk(person: Person = ANN, **fields: Any) -> Admin:
     return Admin(**(usual | fields))
 
 
-def pushes(notice: Notice) -> list[tuple[int, Any, int]]:
+def pushes(notice: Notice) -> list[tuple[int, Any, Audience]]:
     """(number, data, audience) of each frame, whose envelope is looked at."""
     found = []
-    for frame, part2 in zip(notice.frames, notice.part2, strict=True):
+    for frame, audience in notice.frames:
         envelope = orjson.loads(frame)
         assert envelope.keys() == {"api_key", "data", "code", "message", "status"}, envelope
         assert envelope["api_key"] == envelope["code"], envelope
         assert (envelope["message"], envelope["status"]) == ("", "Success"), envelope
-        found.append((envelope["api_key"], envelope["data"], part2))
+        found.append((envelope["api_key"], envelope["data"], audience))
     return found
 
 

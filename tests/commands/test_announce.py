@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatproto.bus.notice import Audience, Follow, Notice
+from chatproto.bus.notice import ALL, GIVEN, PART2, Follow, Notice
 from chatproto.commands import render
 from chatproto.commands.announce import Announcer, notices
 from chatproto.commands.news import EVERY, News
@@ -49,8 +49,8 @@ class Case(SynchronousTestCase):
         found = []
         for notice in notices(event):
             numbers = [number for number, _, _ in pushes(notice)]
-            for number, _, part2 in pushes(notice):
-                self.assertEqual(part2, number not in GIVEN_PUSHES)
+            for number, _, audience in pushes(notice):
+                self.assertEqual(audience, ALL if number in GIVEN_PUSHES else PART2)
             found.append((notice.topic, numbers))
         return found
 
@@ -112,7 +112,7 @@ class Recalls(Case):
     def told2(self, event: Event) -> list[tuple[str, list[int]]]:
         """As :meth:`told`; all of it is of part 2."""
         for notice in notices(event):
-            self.assertEqual(set(notice.part2), {Audience.PART2})
+            self.assertEqual({audience for _, audience in notice.frames}, {PART2})
         return [(notice.topic, [number for number, _, _ in pushes(notice)]) for notice in notices(event)]
 
     def test_of_guest(self) -> None:
@@ -121,8 +121,8 @@ class Recalls(Case):
         self.assertEqual(self.told2(event), [(GUEST_S, [22398]), (ANN_S, [32399])])
         info = read(render.message_info(self.recall(GUS)))
         desk, tab = self.to(ANN_S, event), self.to(GUEST_S, event)
-        self.assertEqual(pushes(desk), [(32399, {"gid": GID, "message_info": info, "unread": 3}, Audience.PART2)])
-        self.assertEqual(pushes(tab), [(22398, {"message_info": info}, Audience.PART2)])
+        self.assertEqual(pushes(desk), [(32399, {"gid": GID, "message_info": info, "unread": 3}, PART2)])
+        self.assertEqual(pushes(tab), [(22398, {"message_info": info}, PART2)])
         self.assertEqual((desk.but_not, tab.but_not), (None, "phone"))
 
     def test_of_unserved_guest(self) -> None:
@@ -136,8 +136,8 @@ class Recalls(Case):
             self.assertEqual(self.told2(event), [(ANN_S, [32398]), (GUEST_S, [22399])])
             info = read(render.message_info(self.recall(ANN)))
             desk, guest = self.to(ANN_S, event), self.to(GUEST_S, event)
-            self.assertEqual(pushes(desk), [(32398, {"gid": GID, "message_info": info}, Audience.PART2)])
-            self.assertEqual(pushes(guest), [(22399, {"message_info": info, "unread": 4}, Audience.PART2)])
+            self.assertEqual(pushes(desk), [(32398, {"gid": GID, "message_info": info}, PART2)])
+            self.assertEqual(pushes(guest), [(22399, {"message_info": info, "unread": 4}, PART2)])
             self.assertEqual((desk.but_not, guest.but_not), ("phone", None))
 
     def test_of_a_colleague(self) -> None:
@@ -159,13 +159,13 @@ class Hints(Case):
         """That a guest types is for whoever follows the conversation, and says which it is."""
         [notice] = notices(Typed(TALK, GROUP, GID, Role.GUEST, True))
         self.assertEqual((notice.topic, notice.conversation_id, notice.follow), (GROUP_S, TALK, Follow.HINT))
-        self.assertEqual(pushes(notice), [(32397, {"gid": GID, "group_id": GROUP, "typing": True}, Audience.PART2)])
+        self.assertEqual(pushes(notice), [(32397, {"gid": GID, "group_id": GROUP, "typing": True}, PART2)])
 
     def test_of_admin(self) -> None:
         """That the admin types is for the guest."""
         [notice] = notices(Typed(TALK, GROUP, GID, Role.ADMIN, False))
         self.assertEqual((notice.topic, notice.conversation_id, notice.follow), (GUEST_S, TALK, Follow.HINT))
-        self.assertEqual(pushes(notice), [(22397, {"typing": False}, Audience.PART2)])
+        self.assertEqual(pushes(notice), [(22397, {"typing": False}, PART2)])
 
 
 class ReadMarks(Case):
@@ -230,10 +230,10 @@ class Services(Case):
         handover = Handover(BOB.id, ANN.id, None, 99)
         event = ServiceChanged(conversation(), Standing(SERVING, ANN, None), BOB.id, found, handover)
         for topic, wanted in (
-            (BOB_S, [(32402, Audience.PART2, 3), (32402, Audience.GIVEN, 2), (32099, Audience.PART2, 0)]),
-            (ANN_S, [(32401, Audience.PART2, 3), (32401, Audience.GIVEN, 2)]),
+            (BOB_S, [(32402, PART2, 3), (32402, GIVEN, 2), (32099, PART2, 0)]),
+            (ANN_S, [(32401, PART2, 3), (32401, GIVEN, 2)]),
         ):
-            told = [(number, part2, len(data.get("recs", ()))) for number, data, part2 in pushes(self.to(topic, event))]
+            told = [(number, to, len(data.get("recs", ()))) for number, data, to in pushes(self.to(topic, event))]
             self.assertEqual(told, wanted)
             forms = [data["recs"] for _, data, _ in pushes(self.to(topic, event)) if "recs" in data]
             self.assertEqual(forms[1], {seq: info for seq, info in forms[0].items() if "recalls" not in info})

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from chatproto.bus.notice import Follow, Notice
+from chatproto.bus.notice import PART2, Follow, Notice
 from chatproto.commands import render
 from chatproto.commands.news import EVERY, PLACES_EVERY, News
 from chatproto.domain.events import GroupChanged
@@ -94,8 +94,8 @@ class NewsCase(SynchronousTestCase):
         """(topic, number, data) of what was told since the last look."""
         found = []
         for _, notice in self.notices:
-            for number, data, part2 in pushes(notice):
-                self.assertTrue(part2)
+            for number, data, audience in pushes(notice):
+                self.assertEqual(audience, PART2)
                 found.append((notice.topic, number, data))
         self.notices.clear()
         return found

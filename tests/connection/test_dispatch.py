@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from chatproto import errors
 from chatproto.bus.local import LocalBus
-from chatproto.bus.notice import Missed, Notice
+from chatproto.bus.notice import ALL, PART2, Missed, Notice
 from chatproto.commands.table import Answer, Call, Command, Login, Services
 from chatproto.connection.dispatch import LATE_EVERY, Dispatch
 from chatproto.connection.hub import Hub
@@ -203,7 +203,7 @@ class DispatchCase(SynchronousTestCase):
         return [run.n for run in self.runs if not run.end.called]
 
     def tell(self, topic: str, **data: Any) -> None:
-        self.bus.publish([Notice(topic, (push(codes.PUSH_GUEST_STATE, data),), (True,))])
+        self.bus.publish([Notice(topic, ((push(codes.PUSH_GUEST_STATE, data), PART2),))])
 
 
 class Client:
@@ -957,7 +957,7 @@ class LoginTests(DispatchCase):
     def test_last_v_counts(self) -> None:
         """An old client gets no pushes of part 2; after a login that says so, it does."""
         client = self.admin()
-        notice = Notice("admin:1", (push(32399, {}), push(32099, {})), (False, True))
+        notice = Notice("admin:1", ((push(32399, {}), ALL), (push(32099, {}), PART2)))
         self.bus.publish([notice])
         self.assertEqual(client.codes(), [32399])
         client.ask(ADMIN_LOGIN, call_type=3, v=2)
