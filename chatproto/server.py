@@ -231,7 +231,7 @@ class ChatServer:
             self.services,
             self.hub,
             self.announce,
-            lambda: self.node.alive,
+            self.node.alive,
             reactor,
             Rate(config.rate, config.burst),
             language=config.language,
@@ -322,7 +322,7 @@ class ChatServer:
         self.announce(await self.services.sessions.settle_owed())
 
     async def _look_after_cluster(self) -> None:
-        if self.pool.ready and self.node.alive:
+        if self.pool.ready and self.node.alive():
             self.announce(await self.node.look_after_cluster())
 
     async def _expire(self) -> None:
@@ -385,7 +385,7 @@ class ChatServer:
             return "shutting down"
         if not self.pool.ready:
             return "no connection to the database"
-        return True if self.node.alive else "the lease of this node is over"
+        return True if self.node.alive() else "the lease of this node is over"
 
     def read_again(self) -> None:
         """HUP: the keys and certificates as they are now; on an error the old ones stay."""

@@ -95,11 +95,11 @@ class Dispatch:
 
     def binary(self, connection: ConnectionState) -> None:
         connection.received += 1
-        self._count(connection, self._clock.seconds())
+        self._count(connection)
         self._refuse(connection, 0, errors.Malformed())
 
     def frame(self, connection: ConnectionState) -> None:
-        self._count(connection, self._clock.seconds())
+        self._count(connection)
 
     def drained(self, connection: ConnectionState) -> None:
         self._order.go_on(connection)
@@ -107,7 +107,11 @@ class Dispatch:
     def text(self, connection: ConnectionState, payload: bytes) -> None:
         connection.received += 1
         now = self._clock.seconds()
-        wait = self._count(connection, now, len(payload))
+        wait = self._rate.take(connection, now, len(payload))
+        if wait:
+            # Nothing more is taken until then, not even what was read with it: else the work, which is what the rate
+            # is for, would be done all the same.
+            connection.link.rest(wait)
         try:
             frame = parse(payload)
         except BadFrame as bad:
@@ -132,16 +136,11 @@ class Dispatch:
         # Nothing is congested any more, and what was accepted is done.
         self._order.go_on(connection)
 
-    def _count(self, connection: ConnectionState, now: float, size: int = 0) -> float:
-        """Count a frame of *size* bytes; returns 0, or the seconds until the next one is allowed.
-
-        Until then nothing more is taken from the connection, not even what was read with it: else the work, which
-        is what the rate is for, would be done all the same.
-        """
-        wait = self._rate.take(connection, now, size)
+    def _count(self, connection: ConnectionState) -> None:
+        """Count a frame that is no text."""
+        wait = self._rate.take(connection, self._clock.seconds())
         if wait:
             connection.link.rest(wait)
-        return wait
 
     # Checks, in the order of docs/protocol.md, *Error codes*.
 
@@ -205,17 +204,19 @@ class Dispatch:
             except errors.ChatError as error:
                 self._ended(work, Failure(error))
                 return
+        frame, work.frame = work.frame, None
+        assert frame is not None
         call = Call(
             connection.ix,
             connection.address,
             principal,
             connection.claims,
             self._services,
-            lambda principal: self._hub.join(connection, principal),
+            partial(self._hub.join, connection),
             self._announce,
             connection.v,
         )
-        command.begin(call, work.frame, partial(self._ended, work))
+        command.begin(call, frame, partial(self._ended, work))
 
     def _check_login(self, connection: ConnectionState, command: Command) -> None:
         """When it starts, as a login or a log-out may have waited before it."""
@@ -242,7 +243,8 @@ class Dispatch:
                 if result.login or result.renewed or result.close:
                     self._succeeded_otherwise(result, work, in_time)
                 elif in_time:
-                    self._send(work, reply(work.frame.api_key, result.data, work.frame.request_id))
+                    connection.sent += 1
+                    connection.answer(work, reply(work.command.api_key, result.data, work.request_id))
                 self._announce(result.events)
         except Exception:
             log.failure("a reply could not be made")
@@ -265,7 +267,7 @@ class Dispatch:
         if answer.renewed is not None:
             self._logins.renew(connection, answer.renewed)
         if in_time:
-            self._send(work, reply(work.frame.api_key, answer.data, work.frame.request_id))
+            self._send(work, reply(work.command.api_key, answer.data, work.request_id))
         if login is not None:
             self._hub.release(connection, login.knows)
         if answer.close is not None:
@@ -287,7 +289,7 @@ class Dispatch:
                 return
             error = self._internal(result, work)
         if in_time:
-            self._send(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
+            self._send(work, failure(work.command.api_key, error, self._language, work.request_id))
 
     def _internal(self, result: Failure, work: Work) -> errors.ChatError:
         """Whatever is no error of the protocol: logged with an id, told without detail."""
@@ -298,13 +300,13 @@ class Dispatch:
             log.error(
                 "{trace_id}: {api_key} failed in the database: {error}",
                 trace_id=trace_id,
-                api_key=work.frame.api_key,
+                api_key=work.command.api_key,
                 error=str(error),
             )
             unknown = error.applied is None
         else:
             if not isinstance(error, CancelledError):
-                log.failure("{trace_id}: {api_key} failed", result, trace_id=trace_id, api_key=work.frame.api_key)
+                log.failure("{trace_id}: {api_key} failed", result, trace_id=trace_id, api_key=work.command.api_key)
             unknown = True
         if unknown and not work.command.reads:
             data["outcome"] = "unknown"
@@ -321,7 +323,7 @@ class Dispatch:
         if work.started and not work.command.reads:
             data["outcome"] = "unknown"
         error = errors.Internal(**data)
-        self._send(work, failure(work.frame.api_key, error, self._language, work.frame.request_id))
+        self._send(work, failure(work.command.api_key, error, self._language, work.request_id))
 
     def _tell_late(self, work: Work) -> str:
         """Log it, once a minute for each connection: a peer that does not read makes many of its own commands late.
@@ -334,7 +336,7 @@ class Dispatch:
             log.error(
                 "{trace_id}: {api_key} of connection {ix} of {who} took too long",
                 trace_id=connection.late[0],
-                api_key=work.frame.api_key,
+                api_key=work.command.api_key,
                 ix=connection.ix,
                 who=connection.who,
             )

@@ -14,26 +14,24 @@ from twisted.internet.defer import Deferred
 from chatproto.clock import Clock, Timer
 from chatproto.commands.table import Command
 from chatproto.connection.state import ConnectionState, Slot
-from chatproto.wire.frame import Frame
+from chatproto.wire.frame import Frame, RequestId
 
 
-class Work(Slot):
+class Work(Slot, eq=False):
     """A command from its arrival to its end, and the place of its reply.
 
+    :ivar frame: None once it has started: many may be under way, and what was asked is with the service then.
     :ivar deadline: when it has to be answered, in seconds of the monotonic clock.
     :ivar answered: the reply has been sent, maybe only that it took too long.
     """
 
-    __slots__ = ("connection", "command", "frame", "deadline", "started", "answered")
-
-    def __init__(self, connection: ConnectionState, command: Command, frame: Frame, deadline: float) -> None:
-        self.payload = None
-        self.connection = connection
-        self.command = command
-        self.frame = frame
-        self.deadline = deadline
-        self.started = False
-        self.answered = False
+    connection: ConnectionState
+    command: Command
+    frame: Frame | None
+    request_id: RequestId
+    deadline: float
+    started: bool = False
+    answered: bool = False
 
 
 class Order:
@@ -77,7 +75,7 @@ class Order:
 
     def add(self, connection: ConnectionState, command: Command, frame: Frame, now: float) -> None:
         """A command has arrived."""
-        work = Work(connection, command, frame, now + self._timeout)
+        work = Work(None, connection, command, frame, frame.request_id, now + self._timeout)
         connection.out.append(work)
         self._under_way += 1
         self._by_deadline.append(work)

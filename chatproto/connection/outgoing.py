@@ -21,16 +21,18 @@ FULL = 65536
 
 TEXT = 0x81  # FIN and the opcode of a text frame (RFC 6455, 5.2)
 
-_SHORT = tuple(bytes((TEXT, size)) for size in range(126))
-
 
 def text_header(size: int) -> bytes:
     """The header of an unmasked, unfragmented text frame with *size* bytes of payload."""
     if size < 126:
-        return _SHORT[size]
+        return pack("!BB", TEXT, size)
     if size < 0x10000:
         return pack("!BBH", TEXT, 126, size)
     return pack("!BBQ", TEXT, 127, size)
+
+
+TEXT_HEADERS = tuple(map(text_header, range(1024)))
+"""Those of small frames, made beforehand."""
 
 
 class _Gone:
@@ -140,8 +142,7 @@ class Outgoing:
         if not frames and not self._due_to_flush:
             self._due_to_flush = True
             self._turn.add(self)
-        frames.append(header)
-        frames.append(payload)
+        frames += (header, payload)
         self._pending = pending = self._pending + len(header) + len(payload)
         return pending
 

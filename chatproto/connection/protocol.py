@@ -28,7 +28,7 @@ from chatproto.connection.door import Door
 from chatproto.connection.heartbeat import CLOSE_TIMEOUT
 from chatproto.connection.incoming import MOST, next_text
 from chatproto.connection.intake import Taker
-from chatproto.connection.outgoing import GONE, Outgoing, Turn, text_header
+from chatproto.connection.outgoing import GONE, TEXT_HEADERS, Outgoing, Turn, text_header
 from chatproto.connection.state import ConnectionState, Reception
 from chatproto.wire.codes import CLOSE_TOO_LARGE, CLOSE_TOO_SLOW
 
@@ -43,6 +43,7 @@ FRAMES_A_TURN = 64
 """Frames of one connection that are handled before others get their turn."""
 
 _A_TURN = range(FRAMES_A_TURN)
+_MADE = len(TEXT_HEADERS)
 
 PATIENCE = 2.0
 """Seconds in which a peer that is far behind has to take something."""
@@ -425,7 +426,8 @@ class ChatProtocol(_InSlots, WebSocketServerProtocol):
         if push and self._blocked and self._far_behind(size):
             self.give_up()
             return
-        if self._queue(text_header(size), payload) > self._pause_unsent:
+        header = TEXT_HEADERS[size] if size < _MADE else text_header(size)
+        if self._queue(header, payload) > self._pause_unsent:
             self._hold(_BY_UNSENT)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:

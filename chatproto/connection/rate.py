@@ -38,12 +38,16 @@ class Rate:
         """
         if not self._rate:
             return 0.0
-        elapsed = max(now - connection.tokens_at, 0.0)
-        connection.tokens = min(connection.tokens + elapsed * self._rate, self._burst)
+        elapsed, tokens = now - connection.tokens_at, connection.tokens
         connection.tokens_at = now
-        if connection.tokens < 1:
-            return (1 - connection.tokens) / self._rate
-        connection.tokens -= 1 + (size >> _SHARE)
+        if elapsed > 0:
+            tokens += elapsed * self._rate
+            if tokens > self._burst:
+                tokens = self._burst
+        if tokens < 1:
+            connection.tokens = tokens
+            return (1 - tokens) / self._rate
+        connection.tokens = tokens - 1 - (size >> _SHARE)
         return 0.0
 
 

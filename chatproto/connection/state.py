@@ -7,7 +7,9 @@ dispatch its :class:`Reception`.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct
 
 from chatproto.bus.notice import Notice
 from chatproto.domain.model import Known, Principal
@@ -54,24 +56,18 @@ class Link(Protocol):
     def abort(self) -> None: ...
 
 
-class Slot:
+class Slot(Struct, eq=False):
     """The place of one frame in the order of a connection: a reply that is owed, or a push behind one."""
 
-    __slots__ = ("payload",)
+    push: ClassVar[bool] = False
 
-    #: Whether it is a push.
-    push = False
-
-    def __init__(self, payload: bytes | None = None) -> None:
-        self.payload = payload
+    payload: bytes | None
 
 
-class PushSlot(Slot):
+class PushSlot(Slot, eq=False):
     """The place of a push."""
 
-    __slots__ = ()
-
-    push = True
+    push: ClassVar[bool] = True
 
 
 class ConnectionState:
@@ -155,7 +151,7 @@ class ConnectionState:
 
     def owe(self) -> Slot:
         """Take the next place among the replies."""
-        slot = Slot()
+        slot = Slot(None)
         self.out.append(slot)
         return slot
 

@@ -14,10 +14,11 @@ class Role(IntEnum):
     GUEST = 1
     ADMIN = 3
 
-    @property
-    def word(self) -> str:
-        """As ``sender.type`` has it."""
-        return "guest" if self is GUEST else "admin"
+    word: str
+    """As ``sender.type`` has it."""
+
+    def __init__(self, number: int) -> None:
+        self.word = self.name.lower()
 
 
 # Looking a member up on its class costs as much as making a small object.

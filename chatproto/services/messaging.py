@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from msgspec import Struct
@@ -85,14 +86,15 @@ class Messaging:
             return
         file_type, body = content
         draft = Draft(admin.group_id, gid, admin.person, file_type, body, cmid)
+        self._journal.put(draft, partial(self._told_admin, admin, draft, origin, done))
 
-        def told(result: Outcome | StorageError) -> None:
-            if type(result) is Outcome and result.kind == STORED:
-                done(_sent(draft, result, [], origin))
-            else:
-                _later(self._by_admin(result, admin, draft, origin), done)
-
-        self._journal.put(draft, told)
+    def _told_admin(
+        self, admin: Principal, draft: Draft, origin: str, done: Done, result: Outcome | StorageError
+    ) -> None:
+        if type(result) is Outcome and result.kind == STORED:
+            done(_sent(draft, result, [], origin))
+        else:
+            _later(self._by_admin(result, admin, draft, origin), done)
 
     async def _by_admin(self, result: Outcome | StorageError, admin: Principal, draft: Draft, origin: str) -> Sent:
         if isinstance(result, StorageError):
@@ -119,14 +121,15 @@ class Messaging:
             return
         file_type, body = content
         draft = Draft(guest.group_id, gid, guest.person, file_type, body, cmid)
+        self._journal.put(draft, partial(self._told_guest, guest, draft, origin, done))
 
-        def told(result: Outcome | StorageError) -> None:
-            if type(result) is Outcome and result.kind == STORED and result.state == SERVING:
-                done(_sent(draft, result, [], origin))
-            else:
-                _later(self._by_guest(result, guest, draft, origin), done)
-
-        self._journal.put(draft, told)
+    def _told_guest(
+        self, guest: Principal, draft: Draft, origin: str, done: Done, result: Outcome | StorageError
+    ) -> None:
+        if type(result) is Outcome and result.kind == STORED and result.state == SERVING:
+            done(_sent(draft, result, [], origin))
+        else:
+            _later(self._by_guest(result, guest, draft, origin), done)
 
     async def _by_guest(self, result: Outcome | StorageError, guest: Principal, draft: Draft, origin: str) -> Sent:
         if isinstance(result, StorageError):

@@ -64,7 +64,6 @@ class Node:
         self._round = 0
         self.id = 0
 
-    @property
     def alive(self) -> bool:
         """Whether the others still have to believe in this node; by the monotonic clock, so a freeze shows at once."""
         return self._clock.seconds() - self._renewed_at < LEASE_SECONDS
@@ -83,7 +82,7 @@ class Node:
     async def renew(self) -> list[Event]:
         """Renew the lease; a node that was given up meanwhile comes back with a new incarnation."""
         now = self._clock.seconds()
-        if self.alive and await presence.renew(self._pool, self.id):
+        if self.alive() and await presence.renew(self._pool, self.id):
             if now - self._renewed_at > LEASE_SECONDS / 2:
                 self._steady_since = now
             self._renewed_at = now

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from chatproto.clock import Clock, sleep
-from chatproto.domain.model import Person
+from chatproto.domain.model import ADMIN, Person
 from chatproto.errors import StorageError
 from chatproto.storage.link import Rows
 from chatproto.storage.pool import Pool, Transaction
@@ -92,23 +92,19 @@ class Outcome(Struct, frozen=True):
 Told = Callable[[Outcome | StorageError], None]
 
 
-class _Entry:
+class _Entry(Struct, eq=False):
     """A draft that waits, and who waits for it.
 
-    :ivar name: what may stand only once in a batch.
+    :ivar cmid: as it is stored.
     """
 
-    __slots__ = ("draft", "thread", "name", "told", "deadline", "unknown", "busy")
-
-    def __init__(self, draft: Draft, told: Told, deadline: float) -> None:
-        sender = draft.sender
-        self.draft = draft
-        self.thread = thread = (draft.group_id, draft.gid)
-        self.name = (thread, sender.role, sender.id, stored_cmid(draft.cmid))
-        self.told = told
-        self.deadline = deadline
-        self.unknown = False
-        self.busy = 0
+    draft: Draft
+    thread: Thread
+    cmid: str
+    told: Told
+    deadline: float
+    unknown: bool = False
+    busy: int = 0
 
     def fail(self, error: StorageError) -> None:
         """Give up; once a try may have been stored, no later error makes that certain again."""
@@ -135,7 +131,7 @@ def batch_of(drafts: Iterable[tuple[Draft, str]]) -> tuple[str, str]:
     rows = []
     for place, (draft, cmid) in enumerate(drafts):
         sender = draft.sender
-        k = threads.setdefault(draft.thread, len(threads) + 1)
+        k = threads.setdefault((draft.group_id, draft.gid), len(threads) + 1)
         rows.append(
             {"o": place, "k": k, "t": sender.role, "s": sender.id, "f": draft.file_type, "m": cmid, "b": draft.body}
         )
@@ -201,7 +197,8 @@ class Journal:
             told(StorageError("the journal is full"))
             return
         self._waiting += 1
-        self._queue.append(_Entry(draft, told, self._clock.seconds() + self._timeout))
+        deadline = self._clock.seconds() + self._timeout
+        self._queue.append(_Entry(draft, draft.thread, stored_cmid(draft.cmid), told, deadline))
         if not self._running:
             self._run()
 
@@ -231,14 +228,14 @@ class Journal:
 
     async def _loop(self) -> None:
         """Batch after batch: the database has the next one before anybody is told what became of the last."""
-        told: list[tuple[_Entry, Outcome]] = []
+        told: deque[tuple[_Entry, Outcome]] = deque()
         most = self._batch_size
         try:
             while (batch := self._take(min(most, self._half(len(told))))) or told:
                 answer = Deferred.fromCoroutine(self._send(batch)) if batch else None
-                for entry, outcome in told:
-                    self._settle(entry, outcome)
-                told, most = [], self._batch_size
+                while told:
+                    self._settle(*told.popleft())
+                most = self._batch_size
                 if answer is None:
                     continue
                 try:
@@ -261,35 +258,38 @@ class Journal:
         """The next batch: so many at most, no conversation that is held, no cmid twice, nothing that is too late."""
         batch: list[_Entry] = []
         again: list[_Entry] = []
-        taken: set[tuple[Thread, int, int, str]] = set()
+        taken: set[tuple[Thread, bool, int, str]] = set()
         now = self._clock.seconds()
         queue, held = self._queue, self._held
         room = BATCH_TEXT
         while queue and room > 0 and len(batch) < most:
             entry = queue.popleft()
+            thread, draft = entry.thread, entry.draft
+            # A role has a hash of Python's, which takes its time.
+            name = (thread, draft.sender.role is ADMIN, draft.sender.id, entry.cmid)
             if entry.deadline <= now:
                 self._settle(entry, StorageError("the message was not stored in time"))
-            elif entry.thread in held:
-                held[entry.thread].append(entry)
-            elif entry.name in taken:
+            elif held and thread in held:
+                held[thread].append(entry)
+            elif name in taken:
                 again.append(entry)
             else:
-                taken.add(entry.name)
+                taken.add(name)
                 batch.append(entry)
-                room -= len(entry.draft.body)
+                room -= len(draft.body)
         queue.extendleft(reversed(again))
         return batch
 
     async def _send(self, batch: list[_Entry]) -> Rows:
-        threads, drafts = batch_of([(entry.draft, entry.name[3]) for entry in batch])
+        threads, drafts = batch_of([(entry.draft, entry.cmid) for entry in batch])
         return await self._batches.fetch(APPEND, (threads, drafts, False))
 
-    def _sort_out(self, batch: list[_Entry], answers: Rows) -> list[tuple[_Entry, Outcome]]:
+    def _sort_out(self, batch: list[_Entry], answers: Rows) -> deque[tuple[_Entry, Outcome]]:
         """Hold the conversations that have to wait, before the next batch is taken.
 
         :returns: who is to be told what.
         """
-        told = []
+        told: deque[tuple[_Entry, Outcome]] = deque()
         again = []
         for entry, row in zip(batch, sorted(answers, key=_PLACE), strict=True):
             outcome = Outcome(*row[1:])
@@ -340,7 +340,7 @@ class Journal:
     async def _alone(self, entry: _Entry) -> None:
         """Wait for one locked row on another link; the conversation is held meanwhile."""
         draft = entry.draft
-        threads, drafts = batch_of([(draft, entry.name[3])])
+        threads, drafts = batch_of([(draft, entry.cmid)])
 
         async def work(transaction: Transaction) -> Sequence[Any]:
             await transaction.fetch(LOCK, draft.thread)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import orjson
 
@@ -12,16 +11,9 @@ from chatproto.wire.codes import KINDS, TEXT
 from chatproto.wire.fields import Limits
 from chatproto.wire.frame import Frame, as_integer
 
-
-class Content(NamedTuple):
-    """A message that may be stored.
-
-    :ivar file_type: index into :data:`~chatproto.wire.codes.KINDS`.
-    :ivar body: the JSON text of ``msg``: a string, or an object exactly as it was sent.
-    """
-
-    file_type: int
-    body: str
+Content = tuple[int, str]
+"""A message that may be stored: its ``file_type``, an index into :data:`~chatproto.wire.codes.KINDS`, and the JSON
+text of ``msg``: a string, or an object exactly as it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +31,11 @@ def content(frame: Frame, limits: Limits, errors: ContentErrors) -> Content | Ch
     msg, kind = values.get("msg"), values.get("file_type")
     if msg is None or msg == "":
         return errors.missing()
-    file_type = TEXT if kind is None or kind == "" else as_integer(kind)
+    file_type = kind if type(kind) is int else TEXT if kind is None or kind == "" else as_integer(kind)
     if file_type is None or not 0 <= file_type < len(KINDS):
         return errors.unknown_kind()
     body = _text(frame, msg, limits) if file_type == TEXT else _other(frame, msg, limits)
-    return errors.bad() if body is None else Content(file_type, body)
+    return errors.bad() if body is None else (file_type, body)
 
 
 def _text(frame: Frame, msg: object, limits: Limits) -> str | None:

@@ -57,6 +57,10 @@ def ident(values: Values, name: str, missing: type[ChatError]) -> int:
 
     :raises ChatError: *missing* when it is not there, Malformed when it is no id.
     """
+    found = values.get(name)
+    if type(found) is int and 0 < found <= MAX_ID:
+        # Nearly always.
+        return found
     found = optional_ident(values, name)
     if found is None:
         raise missing()

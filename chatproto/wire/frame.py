@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from chatproto.errors import ChatError, Malformed
 from chatproto.wire.codes import CALL_HEARTBEAT, HEARTBEAT, message
@@ -55,7 +56,7 @@ class BadFrame(Malformed):
         self.request_id = request_id
 
 
-class Frame:
+class Frame(Struct, frozen=True, eq=False):
     """A request before its parameters are judged.
 
     :ivar values: the top-level fields; of equal keys the last.
@@ -65,16 +66,11 @@ class Frame:
     :ivar request_id: to be echoed in the reply; None when there is none.
     """
 
-    __slots__ = ("values", "payload", "api_key", "call_type", "request_id")
-
-    def __init__(
-        self, values: dict[str, Any], payload: bytes, api_key: int, call_type: int | None, request_id: RequestId
-    ) -> None:
-        self.values = values
-        self.payload = payload
-        self.api_key = api_key
-        self.call_type = call_type
-        self.request_id = request_id
+    values: dict[str, Any]
+    payload: bytes
+    api_key: int
+    call_type: int | None
+    request_id: RequestId
 
     @property
     def heartbeat(self) -> bool:
@@ -145,7 +141,7 @@ def reply(api_key: int, data: Any, request_id: RequestId = None) -> bytes:
     return b'{"api_key":%d,"data":%b,"code":200,"message":"","status":"Success"%b' % (
         api_key,
         orjson.dumps(data),
-        _end(request_id),
+        b"}" if request_id is None else _end(request_id),
     )
 
 

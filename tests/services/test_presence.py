@@ -69,9 +69,9 @@ class LeaseTests(NodeTestCase):
     async def test_froze(self) -> None:
         """By its own clock a node knows at once that it stood still for too long."""
         self.server.time.advance(LEASE_SECONDS - 0.1)
-        self.assertTrue(self.server.node.alive)
+        self.assertTrue(self.server.node.alive())
         self.server.time.advance(0.1)
-        self.assertFalse(self.server.node.alive)
+        self.assertFalse(self.server.node.alive())
 
     async def test_stop(self) -> None:
         """A node that stops leaves no session, and others do not have to give it up."""
@@ -247,7 +247,7 @@ class ComeBackTests(NodeTestCase):
         before = self.server.node.id
         self.server.time.advance(LEASE_SECONDS)
         await self.server.node.renew()
-        self.assertTrue(self.server.node.alive)
+        self.assertTrue(self.server.node.alive())
         self.assertEqual(self.query("SELECT id FROM node"), [(self.server.node.id,)])
         self.assertNotEqual(self.server.node.id, before)
         self.assertEqual(self.status(ann), ONLINE)
@@ -470,7 +470,7 @@ class OutageTests(OwnClusterTestCase):
         self.cluster.stop()
         for server in servers:
             server.time.advance(30)
-            self.assertFalse(server.node.alive)
+            self.assertFalse(server.node.alive())
             with self.assertRaises(StorageError):
                 await server.node.renew()
         self.cluster.start()

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from chatproto import errors
 from chatproto.errors import ChatError
 from chatproto.wire import bodies, codes
-from chatproto.wire.bodies import Content, Limits
+from chatproto.wire.bodies import Limits
 from chatproto.wire.frame import BadFrame
 from tests.wire.samples import NO_IDS, NO_INTEGERS, NO_STRINGS, checked, each, frame, values, written
 
@@ -323,7 +323,7 @@ class SendToGuest(BodyCase):
 
     def test_plain(self) -> None:
         """An old client sends a gid and a text."""
-        self.assertEqual(self.decode(gid=7, msg="a"), bodies.SendToGuest(7, None, Content(0, '"a"')))
+        self.assertEqual(self.decode(gid=7, msg="a"), bodies.SendToGuest(7, None, (0, '"a"')))
 
     def test_gid(self) -> None:
         """The guest must be named, whatever the message is."""
@@ -349,7 +349,7 @@ class SendToGuest(BodyCase):
     def test_exact_body(self) -> None:
         """A product leaves as it came."""
         decoded = bodies.SendToGuest.decode(written('"gid":7,"file_type":3,"msg":{ "price":1.50}'), Limits())
-        self.assertEqual(decoded.content, Content(3, '{ "price":1.50}'))
+        self.assertEqual(decoded.content, (3, '{ "price":1.50}'))
 
 
 class Recall(BodyCase):
@@ -454,7 +454,7 @@ class GuestSend(BodyCase):
 
     def test_plain(self) -> None:
         """A guest's message needs no gid."""
-        self.assertEqual(self.decode(msg="a"), bodies.GuestSend(None, Content(0, '"a"')))
+        self.assertEqual(self.decode(msg="a"), bodies.GuestSend(None, (0, '"a"')))
 
     def test_cmid(self) -> None:
         """A malformed cmid is refused before the message is judged."""
