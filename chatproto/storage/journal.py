@@ -42,6 +42,8 @@ BATCH_TEXT = 256 * 1024
 do not wait for the last, and neither does whoever writes in between."""
 WHOLE = 32
 """Messages of which it is not worth while to make two batches, as each costs something by itself."""
+AT_ONCE = 128
+"""So many are told in one turn of the reactor: what they write next is read while the others are told."""
 TRIES_BEFORE_WAITING = 3
 """How often a draft finds its row locked before it waits for it, alone."""
 
@@ -234,7 +236,10 @@ class Journal:
             while (batch := self._take(min(most, self._half(len(told))))) or told:
                 answer = Deferred.fromCoroutine(self._send(batch)) if batch else None
                 while told:
-                    self._settle(*told.popleft())
+                    for _ in range(min(AT_ONCE, len(told))):
+                        self._settle(*told.popleft())
+                    if told:
+                        await sleep(self._clock, 0)
                 most = self._batch_size
                 if answer is None:
                     continue

@@ -14,6 +14,7 @@ from twisted.trial.unittest import TestCase
 from chatproto.domain.model import Person, Principal, Role
 from chatproto.errors import StorageError
 from chatproto.storage.journal import (
+    AT_ONCE,
     BATCH_TEXT,
     OTHER,
     STORED,
@@ -372,7 +373,8 @@ class PaceTests(TestCase):
         self.asked: list[tuple[list[str], Deferred[Any]]] = []
         self.told: list[str] = []
         pool = cast(Pool, self)
-        self.journal = Journal(pool, pool, Clock(), timeout=5, batch_size=10, queue_size=100)
+        self.clock = Clock()
+        self.journal = Journal(pool, pool, self.clock, timeout=5, batch_size=10, queue_size=100)
 
     def fetch(self, sql: str, params: Any) -> Awaitable[Any]:
         """In place of the pool."""
@@ -451,6 +453,25 @@ class PaceTests(TestCase):
             self.put(conversation, str(conversation))
         self.answer(STORED)
         self.assertEqual([len(batch) for batch in self.batches()], [1, WHOLE - 1])
+
+    def test_told_in_turns(self) -> None:
+        """Of a large batch some are told, then others have a turn; what is stored meanwhile is told behind it."""
+        pool = cast(Pool, self)
+        self.journal = Journal(pool, pool, self.clock, timeout=5, batch_size=500, queue_size=900)
+        bodies = [str(number) for number in range(1 + 3 * AT_ONCE)]
+        for body in bodies:
+            self.put(int(body), body)
+        self.answer(STORED)
+        self.assertGreater(len(self.batches()[1]), AT_ONCE)
+        self.answer(*[STORED] * len(self.batches()[1]))
+        self.assertEqual([told.split()[0] for told in self.told], bodies[: 1 + AT_ONCE])
+        self.answer(*[STORED] * len(self.batches()[2]))
+        self.assertEqual(len(self.told), 1 + AT_ONCE)
+        idle = self.journal.idle()
+        self.assertNoResult(idle)
+        self.clock.pump([0] * 3)
+        self.assertEqual([told.split()[0] for told in self.told], bodies)
+        self.successResultOf(idle)
 
     def test_put_while_told(self) -> None:
         """Who answers at once to what is told is in the batch after."""
