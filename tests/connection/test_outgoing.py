@@ -49,7 +49,7 @@ class OutgoingTests(SynchronousTestCase):
 
     def test_header(self) -> None:
         """Frames of every length can be read by a client."""
-        for size in (0, 1, 125, 126, 65535, 65536, 100_000):
+        for size in (0, 1, 125, 126, 1023, 1024, 65535, 65536, 100_000):
             payload = b"*" * size
             self.assertEqual(server_frames(text_header(size) + payload), [(TEXT, payload)])
 
