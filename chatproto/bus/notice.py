@@ -80,8 +80,4 @@ class Missed:
 
 
 Deliver = Callable[[Notice], None]
-Skip = Callable[[str, str, int, int, int], bool]
-"""(topic, ix, conversation_id, rev, last_seq) → whether a notice of it is needless, see :meth:`Hub.skip`.
-
-For where all who listen are in this process."""
 Publish = Callable[[Sequence[Notice]], None]

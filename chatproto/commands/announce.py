@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from chatproto.bus.notice import ALL, GIVEN, KEEP, PART2, Audience, Follow, Notice, Publish, Skip
+from chatproto.bus.notice import ALL, GIVEN, KEEP, PART2, Audience, Follow, Notice, Publish
 from chatproto.commands import render
 from chatproto.commands.news import News
 from chatproto.domain.events import (
@@ -22,24 +22,28 @@ from chatproto.domain.model import ADMIN, Conversation, Handover, Message, Role,
 from chatproto.wire import codes
 from chatproto.wire.frame import push
 
+Skip = Callable[[str, str, int, int, int], bool]
+"""(topic, ix, conversation_id, rev, last_seq) → whether nobody has to be told; for where all who listen are in this
+process (:meth:`chatproto.connection.hub.Hub.skip`)."""
+
 
 class Announcer:
     """Tells what was committed.
 
-    :param skips: whether nobody needs to be told on the sender's side.
+    :param skip: whether nobody needs to be told on the sender's side.
     :param news: takes what whole groups are told, at most once a second.
     """
 
-    def __init__(self, publish: Publish, skips: Skip, news: News) -> None:
+    def __init__(self, publish: Publish, skip: Skip, news: News) -> None:
         self._publish = publish
-        self._skips = skips
+        self._skip = skip
         self._news = news
 
     def __call__(self, events: Iterable[Event]) -> None:
         found: list[Notice] = []
         for event in events:
             if isinstance(event, MessageStored):
-                found += stored(event, self._skips)
+                found += stored(event, self._skip)
                 continue
             if isinstance(event, GroupChanged):
                 self._news.mark(event)
@@ -73,10 +77,10 @@ def notices(event: Event) -> Iterable[Notice]:
             return []
 
 
-def stored(event: MessageStored, skips: Skip | None = None) -> list[Notice]:
+def stored(event: MessageStored, skip: Skip | None = None) -> list[Notice]:
     """For the sender's other connections, then for the other side.
 
-    :param skips: whether the former is needless, as mostly there are none.
+    :param skip: whether the former is needless, as mostly there are none.
     """
     conversation_id, rev, origin, message = event.conversation_id, event.rev, event.origin, event.message
     seq, gid, sender = message.seq, message.gid, message.sender
@@ -85,13 +89,13 @@ def stored(event: MessageStored, skips: Skip | None = None) -> list[Notice]:
     told = []
     if sender.role is ADMIN:
         admin = admin_topic(sender.id)
-        if skips is None or not skips(admin, origin, conversation_id, rev, seq):
+        if skip is None or not skip(admin, origin, conversation_id, rev, seq):
             own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
             told.append(Notice(admin, ((own, PART2),), conversation_id, rev, seq, KEEP, origin))
         there = push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": event.guest_unread})
         told.append(Notice(guest, ((there, PART2),), conversation_id, rev, seq))
         return told
-    if skips is None or not skips(guest, origin, conversation_id, rev, seq):
+    if skip is None or not skip(guest, origin, conversation_id, rev, seq):
         own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
         told.append(Notice(guest, ((own, PART2),), conversation_id, rev, seq, KEEP, origin))
     if event.admin_id is not None:

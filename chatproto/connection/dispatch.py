@@ -197,6 +197,8 @@ class Dispatch:
 
     def _start(self, work: Work) -> None:
         connection, command = work.connection, work.command
+        frame, work.frame = work.frame, None
+        assert frame is not None
         principal = connection.principal
         if principal is None or command.role is not principal.person.role or self._logins.expired(principal):
             try:
@@ -204,8 +206,6 @@ class Dispatch:
             except errors.ChatError as error:
                 self._ended(work, Failure(error))
                 return
-        frame, work.frame = work.frame, None
-        assert frame is not None
         call = Call(
             connection.ix,
             connection.address,

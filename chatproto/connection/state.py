@@ -57,7 +57,11 @@ class Link(Protocol):
 
 
 class Slot(Struct, eq=False):
-    """The place of one frame in the order of a connection: a reply that is owed, or a push behind one."""
+    """The place of one frame in the order of a connection: a reply that is owed, or a push behind one.
+
+    :cvar push: whether it is a push.
+    :ivar payload: what waits here for an earlier reply; None before and after.
+    """
 
     push: ClassVar[bool] = False
 
@@ -157,12 +161,13 @@ class ConnectionState:
 
     def answer(self, slot: Slot, payload: bytes) -> None:
         """Fill a place; send it and whatever it held back."""
-        slot.payload = payload
         out, send = self.out, self.link.send
         if len(out) == 1 and out[0] is slot:
+            # Nearly always; the slot itself never has it.
             out.clear()
             send(payload, slot.push)
             return
+        slot.payload = payload
         while out and (ready := out[0].payload) is not None:
             first = out.pop(0)
             # A command is remembered until its time is over (Order), its reply must not be.

@@ -43,7 +43,8 @@ do not wait for the last, and neither does whoever writes in between."""
 WHOLE = 32
 """Messages of which it is not worth while to make two batches, as each costs something by itself."""
 AT_ONCE = 128
-"""So many are told in one turn of the reactor: what they write next is read while the others are told."""
+"""So many are told, and the reactor has a turn: what they get leaves, and what they write next is read, while others
+are still told."""
 TRIES_BEFORE_WAITING = 3
 """How often a draft finds its row locked before it waits for it, alone."""
 

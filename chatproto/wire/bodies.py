@@ -14,8 +14,7 @@ from chatproto import errors
 from chatproto.errors import ChatError, Malformed
 from chatproto.wire import fields
 from chatproto.wire.codes import CALL_ADMIN, CALL_GUEST
-from chatproto.wire.content import Content as Content
-from chatproto.wire.content import ContentErrors, content
+from chatproto.wire.content import Content, ContentErrors, content
 from chatproto.wire.fields import Limits as Limits
 from chatproto.wire.frame import Frame, as_integer
 

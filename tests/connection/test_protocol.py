@@ -271,6 +271,13 @@ class SendTests(ConnectedCase):
         self.assertEqual(client.transport.producerState, "producing")
         self.assertEqual((link.unsent, link.congested, self.recorder.drains), (0, False, 1))
 
+    def test_sizes(self) -> None:
+        """Each frame says how long it is, around every size from which on it says so in another way."""
+        client = self.open()
+        for size in (0, 1, 125, 126, 1023, 1024, 65535, 65536):
+            self.state().link.send(b"*" * size)
+            self.assertEqual(server_frames(client.received()), [(TEXT, b"*" * size)])
+
     def test_pauses_at_the_edge(self) -> None:
         """So many bytes may wait as are allowed, and not one more."""
         self.start(pause_unsent=1000)

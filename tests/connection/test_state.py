@@ -58,7 +58,9 @@ class Order(SynchronousTestCase):
         connection.answer(second, b"2")
         self.assertEqual(second.payload, b"2")
         connection.answer(first, b"1")
-        self.assertEqual((first.payload, second.payload), (None, None))
+        alone = connection.owe()
+        connection.answer(alone, b"3")
+        self.assertEqual((first.payload, second.payload, alone.payload), (None, None, None))
 
     def test_unsent(self) -> None:
         """Something waits while the peer has not taken all, or a reply is ready behind one that is not."""

@@ -17,6 +17,7 @@ from chatproto.storage.journal import (
     AT_ONCE,
     BATCH_TEXT,
     OTHER,
+    RETRY_AFTER,
     STORED,
     WHOLE,
     Draft,
@@ -472,6 +473,25 @@ class PaceTests(TestCase):
         self.clock.pump([0] * 3)
         self.assertEqual([told.split()[0] for told in self.told], bodies)
         self.successResultOf(idle)
+
+    def test_failed_while_told(self) -> None:
+        """A batch that fails while the one before is still told goes again, behind it and before what came since."""
+        pool = cast(Pool, self)
+        self.journal = Journal(pool, pool, self.clock, timeout=5, batch_size=500, queue_size=900)
+        bodies = [str(number) for number in range(1 + 3 * AT_ONCE)]
+        for body in bodies:
+            self.put(int(body), body)
+        self.answer(STORED)
+        self.answer(*[STORED] * len(self.batches()[1]))
+        self.asked[-1][1].errback(StorageError("try again", sqlstate="40001", applied=False))
+        self.put(1, "late")
+        self.clock.pump([0] * 3)
+        self.assertEqual([told.split()[0] for told in self.told], bodies[: 1 + len(self.batches()[1])])
+        self.clock.advance(RETRY_AFTER)
+        while len(self.told) < len(bodies) + 1:
+            self.answer(*[STORED] * len(self.batches()[-1]))
+            self.clock.pump([0] * 3)
+        self.assertEqual([told.split()[0] for told in self.told], [*bodies, "late"])
 
     def test_put_while_told(self) -> None:
         """Who answers at once to what is told is in the batch after."""
