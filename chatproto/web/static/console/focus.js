@@ -14,9 +14,12 @@ const PLACES = [
   '.login input',
 ].filter(Boolean);
 
+const isLost = (one) => !one.isConnected || one.matches(':disabled');
+
 function goOn() {
   const now = document.activeElement;
-  if (now === document.body ? !last || last.isConnected : !now.matches(':disabled')) return;
+  // Browsers differ in when what is disabled loses the focus: at once, or with the next frame.
+  if (!(now === document.body ? last && isLost(last) : isLost(now))) return;
   for (const place of PLACES) {
     document.querySelector(place)?.focus(); // what is not shown does not take it
     if (document.activeElement !== now) return;
