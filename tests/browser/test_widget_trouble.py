@@ -52,8 +52,9 @@ class LinkTests(WidgetTestCase):
         wire = Wire(page)
         shop = self.visit(page).open()
         shop.write("Before")
-        alice.meet()
+        expect(shop.bubble("Before")).to_be_visible()
         expect(shop.log.get_by_text("Sending…")).to_have_count(0)
+        alice.meet()
         # From here on no timer of the page's rings by itself, and so none can be what connects again.
         page.clock.pause_at(page.evaluate("Date.now()") + 1000)
         page.context.set_offline(True)

@@ -79,7 +79,10 @@ class Wire:
 
 
 class ServerClock:
-    """The server's time as a page is told it, which passes as quickly as the test makes the page's."""
+    """The server's time as a page is told it, which passes as quickly as the test makes the page's.
+
+    As a :class:`Wire`, it works while Playwright waits for something.
+    """
 
     def __init__(self, page: Page) -> None:
         self._page = page
