@@ -152,6 +152,7 @@ class RecallTests(WidgetTestCase):
             recall = shop.log.get_by_role("button", name="Recall")
             expect(recall).to_have_count(1)
             alice.meet()
+            self.expect_trouble()  # no answer comes within a minute that takes no time
             clock.pass_by(60)
             expect(recall).to_have_count(1)
             clock.pass_by(70)
