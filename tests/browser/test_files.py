@@ -206,6 +206,7 @@ class FileTests(BrowserTestCase):
         desk.get_by_role("button", name="Cancel").first.click()
         expect(desk.get_by_role("link", name="next.txt")).to_be_visible()
         expect(desk.get_by_role("alert")).to_have_count(0)
+        expect(desk.get_by_text("Sending…")).to_have_count(0)
         self.assertEqual([one["msg"]["name"] for one in gina.history()[1:]], ["notes.txt", "next.txt"])
 
     def test_refused(self) -> None:

@@ -142,6 +142,7 @@ class FileTests(WidgetTestCase):
         self.check(shop.page)
         shop.log.get_by_role("button", name="Try again").click()
         expect(shop.log.get_by_role("link", name="more.txt")).to_be_visible()
+        expect(shop.log.get_by_text("Sending…")).to_have_count(0)
         self.assertEqual([one["msg"]["name"] for one in alice.thread()[1:]], ["notes.txt", "more.txt"])
 
     def test_early(self) -> None:
