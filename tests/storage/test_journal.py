@@ -455,8 +455,11 @@ class PaceTests(TestCase):
         self.answer(STORED)
         self.assertEqual([len(batch) for batch in self.batches()], [1, WHOLE - 1])
 
-    def test_told_in_turns(self) -> None:
-        """Of a large batch some are told, then others have a turn; what is stored meanwhile is told behind it."""
+    def large_batch(self) -> list[str]:
+        """One message, and then more than are told at once: the first is told, and the next batch is being told.
+
+        :returns: their bodies.
+        """
         pool = cast(Pool, self)
         self.journal = Journal(pool, pool, self.clock, timeout=5, batch_size=500, queue_size=900)
         bodies = [str(number) for number in range(1 + 3 * AT_ONCE)]
@@ -465,33 +468,35 @@ class PaceTests(TestCase):
         self.answer(STORED)
         self.assertGreater(len(self.batches()[1]), AT_ONCE)
         self.answer(*[STORED] * len(self.batches()[1]))
-        self.assertEqual([told.split()[0] for told in self.told], bodies[: 1 + AT_ONCE])
+        return bodies
+
+    def told_bodies(self) -> list[str]:
+        return [told.split()[0] for told in self.told]
+
+    def test_told_in_turns(self) -> None:
+        """Of a large batch some are told, then others have a turn; what is stored meanwhile is told behind it."""
+        bodies = self.large_batch()
+        self.assertEqual(self.told_bodies(), bodies[: 1 + AT_ONCE])
         self.answer(*[STORED] * len(self.batches()[2]))
         self.assertEqual(len(self.told), 1 + AT_ONCE)
         idle = self.journal.idle()
         self.assertNoResult(idle)
         self.clock.pump([0] * 3)
-        self.assertEqual([told.split()[0] for told in self.told], bodies)
+        self.assertEqual(self.told_bodies(), bodies)
         self.successResultOf(idle)
 
     def test_failed_while_told(self) -> None:
         """A batch that fails while the one before is still told goes again, behind it and before what came since."""
-        pool = cast(Pool, self)
-        self.journal = Journal(pool, pool, self.clock, timeout=5, batch_size=500, queue_size=900)
-        bodies = [str(number) for number in range(1 + 3 * AT_ONCE)]
-        for body in bodies:
-            self.put(int(body), body)
-        self.answer(STORED)
-        self.answer(*[STORED] * len(self.batches()[1]))
+        bodies = self.large_batch()
         self.asked[-1][1].errback(StorageError("try again", sqlstate="40001", applied=False))
         self.put(1, "late")
         self.clock.pump([0] * 3)
-        self.assertEqual([told.split()[0] for told in self.told], bodies[: 1 + len(self.batches()[1])])
+        self.assertEqual(self.told_bodies(), bodies[: 1 + len(self.batches()[1])])
         self.clock.advance(RETRY_AFTER)
         while len(self.told) < len(bodies) + 1:
             self.answer(*[STORED] * len(self.batches()[-1]))
             self.clock.pump([0] * 3)
-        self.assertEqual([told.split()[0] for told in self.told], [*bodies, "late"])
+        self.assertEqual(self.told_bodies(), [*bodies, "late"])
 
     def test_put_while_told(self) -> None:
         """Who answers at once to what is told is in the batch after."""
@@ -516,7 +521,7 @@ class PaceTests(TestCase):
         self.answer(STORED, STORED)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.answer(STORED)
-        self.assertEqual([told.split()[0] for told in self.told], ["first", "second", "third"])
+        self.assertEqual(self.told_bodies(), ["first", "second", "third"])
         self.successResultOf(self.journal.idle())
 
 
