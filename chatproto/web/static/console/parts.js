@@ -1,6 +1,6 @@
 // Small things that several parts of the console use.
 
-import { computed, html, signal, useEffect, useRef, useState } from '../vendor/ui.js';
+import { computed, html, signal, useLayoutEffect, useRef, useState } from '../vendor/ui.js';
 import { midnight } from '../shared/i18n.js';
 import { Icon, Tool } from '../shared/icons.js';
 import { pictureUrl } from '../shared/kinds.js';
@@ -33,17 +33,22 @@ const firstLetter = (name) => ([...String(name).trim()][0] ?? '?').toUpperCase()
 /** A dialog of its own over the page; Escape closes it, and the focus goes back. */
 export function Dialog({ title, onClose, children, label, i18n }) {
   const dialog = useRef(null);
-  useEffect(() => {
-    const before = document.activeElement;
-    dialog.current.showModal();
+  useLayoutEffect(() => {
+    const shown = dialog.current;
+    shown.showModal();
     dialogs.value += 1;
     return () => {
       dialogs.value -= 1;
-      before?.focus?.();
+      shown.close(); // while it is in the page, as only then the browser gives the focus back
     };
   }, []);
-  return html`<dialog ref=${dialog} class="dialog" aria-label=${label ?? title} onClose=${onClose}
-    onClick=${(event) => event.target === dialog.current && onClose()}>
+  // Browsers tell of a closed dialog with the next frame, when it may have been opened anew.
+  const cancel = (event) => {
+    event.preventDefault();
+    onClose();
+  };
+  return html`<dialog ref=${dialog} class="dialog" aria-label=${label ?? title} onCancel=${cancel}
+    onClose=${({ target }) => target.isConnected && onClose()} onClick=${(event) => event.target === dialog.current && onClose()}>
     <div class="dialog-inner">
       <header><h2>${title}</h2>
         <${Tool} icon="close" label=${i18n.t('close')} onClick=${onClose} />
