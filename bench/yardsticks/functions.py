@@ -62,7 +62,7 @@ def measure(dsn: str, people: People, size: int, seconds: float) -> dict[str, fl
             before = exact_cpu(backend)
             for threads, drafts in batches:
                 cursor.execute(APPEND, (threads, drafts, False))
-                stored += sum(row[1] == STORED for row in cursor.fetchall())
+                stored += sum(row[0] == STORED for row in cursor.fetchall())
             between = exact_cpu(backend)
             for values in plain:
                 cursor.execute(insert, values)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from chatproto import errors
 from chatproto.commands import render
 from chatproto.commands.session import desk_data, renewal
-from chatproto.commands.table import Answer, Call, Done, answering, command, sends
+from chatproto.commands.table import Answer, Call, command, sends
 from chatproto.domain.model import NEW, Conversation, Role
 from chatproto.domain.tokens import AdminClaims, Claims
 from chatproto.services.assignment import Handed
-from chatproto.services.messaging import Sent
+from chatproto.services.messaging import Done, Sent
 from chatproto.services.sessions import Desk
 from chatproto.wire import bodies, codes
 
@@ -86,18 +85,15 @@ async def mark_read(call: Call, request: bodies.MarkRead) -> Answer:
     return Answer(data, events)
 
 
-@sends(codes.SEND_TO_GUEST, bodies.SendToGuest, Role.ADMIN)
+def _sent(sent: Sent) -> Answer:
+    message, dup = sent.message, ',"dup":true' if sent.dup else ""
+    return Answer(f'{{"gid":{message.gid},"message_info":{render.message_text(message)}{dup}}}', sent.events)
+
+
+@sends(codes.SEND_TO_GUEST, bodies.SendToGuest, Role.ADMIN, _sent)
 def send_to_guest(call: Call, request: bodies.SendToGuest, done: Done) -> None:
     """32300."""
-    messaging, told = call.services.messaging, partial(answering, done, _sent)
-    messaging.send_as_admin(call.who, request.gid, request.cmid, request.content, call.ix, told)
-
-
-def _sent(sent: Sent) -> Answer:
-    data: dict[str, Any] = {"gid": sent.message.gid, "message_info": render.message_info(sent.message)}
-    if sent.dup:
-        data["dup"] = True
-    return Answer(data, sent.events)
+    call.services.messaging.send_as_admin(call.who, request.gid, request.cmid, request.content, call.ix, done)
 
 
 @command(codes.RECALL, bodies.Recall, Role.ADMIN)

@@ -83,24 +83,23 @@ def stored(event: MessageStored, skip: Skip | None = None) -> list[Notice]:
     :param skip: whether the former is needless, as mostly there are none.
     """
     conversation_id, rev, origin, message = event.conversation_id, event.rev, event.origin, event.message
-    seq, gid, sender = message.seq, message.gid, message.sender
-    info = render.message_info(message)
-    guest = guest_topic(message.group_id, gid)
+    seq, gid = message.seq, message.gid
+    info, own = render.message_text(message), event.sender_topic
     told = []
-    if sender.role is ADMIN:
-        admin = admin_topic(sender.id)
-        if skip is None or not skip(admin, origin, conversation_id, rev, seq):
-            own = push(codes.PUSH_OWN_MESSAGE, {"gid": gid, "message_info": info})
-            told.append(Notice(admin, ((own, PART2),), conversation_id, rev, seq, KEEP, origin))
-        there = push(codes.PUSH_ADMIN_MESSAGE, {"message_info": info, "unread": event.guest_unread})
-        told.append(Notice(guest, ((there, PART2),), conversation_id, rev, seq))
+    if message.sender.role is ADMIN:
+        if skip is None or not skip(own, origin, conversation_id, rev, seq):
+            frame = push(codes.PUSH_OWN_MESSAGE, f'{{"gid":{gid},"message_info":{info}}}')
+            told.append(Notice(own, ((frame, PART2),), conversation_id, rev, seq, KEEP, origin))
+        frame = push(codes.PUSH_ADMIN_MESSAGE, f'{{"message_info":{info},"unread":{event.guest_unread}}}')
+        told.append(Notice(guest_topic(message.group_id, gid), ((frame, PART2),), conversation_id, rev, seq))
         return told
-    if skip is None or not skip(guest, origin, conversation_id, rev, seq):
-        own = push(codes.PUSH_GUEST_OWN_MESSAGE, {"message_info": info})
-        told.append(Notice(guest, ((own, PART2),), conversation_id, rev, seq, KEEP, origin))
+    if skip is None or not skip(own, origin, conversation_id, rev, seq):
+        frame = push(codes.PUSH_GUEST_OWN_MESSAGE, f'{{"message_info":{info}}}')
+        told.append(Notice(own, ((frame, PART2),), conversation_id, rev, seq, KEEP, origin))
     if event.admin_id is not None:
-        there = push(codes.PUSH_GUEST_MESSAGE, {"gid": gid, "message_info": info, "unread": event.admin_unread})
-        told.append(Notice(admin_topic(event.admin_id), ((there, ALL),), conversation_id, rev, seq))
+        data = f'{{"gid":{gid},"message_info":{info},"unread":{event.admin_unread}}}'
+        frame = push(codes.PUSH_GUEST_MESSAGE, data)
+        told.append(Notice(admin_topic(event.admin_id), ((frame, ALL),), conversation_id, rev, seq))
     return told
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 from chatproto import errors
 from chatproto.commands import render
-from chatproto.commands.table import Answer, Call, Done, answering, command, sends
+from chatproto.commands.table import Answer, Call, command, sends
 from chatproto.domain.model import Role
-from chatproto.services.messaging import Sent
+from chatproto.services.messaging import Done, Sent
 from chatproto.wire import bodies, codes
+from chatproto.wire.frame import json_text
 
 
 @command(codes.GUEST_START, bodies.GuestStart, Role.GUEST)
@@ -49,23 +47,16 @@ async def mark_read(call: Call, request: bodies.GuestMarkRead) -> Answer:
     return Answer({"read_seq": marked.guest_read_seq, "unread": marked.guest_unread}, events)
 
 
-@sends(codes.GUEST_SEND, bodies.GuestSend, Role.GUEST)
+def _sent(sent: Sent) -> Answer:
+    info, standing, dup = render.message_text(sent.message), sent.standing, ',"dup":true' if sent.dup else ""
+    queue = "null" if standing.queue is None else json_text(render.queue(standing.queue))
+    return Answer(f'{{"message_info":{info},"state":"{standing.state}","queue":{queue}{dup}}}', sent.events)
+
+
+@sends(codes.GUEST_SEND, bodies.GuestSend, Role.GUEST, _sent)
 def send(call: Call, request: bodies.GuestSend, done: Done) -> None:
     """22300."""
-    messaging, told = call.services.messaging, partial(answering, done, _sent)
-    messaging.send_as_guest(call.who, request.cmid, request.content, call.ix, told)
-
-
-def _sent(sent: Sent) -> Answer:
-    standing = sent.standing
-    data: dict[str, Any] = {
-        "message_info": render.message_info(sent.message),
-        "state": standing.state,
-        "queue": render.queue(standing.queue),
-    }
-    if sent.dup:
-        data["dup"] = True
-    return Answer(data, sent.events)
+    call.services.messaging.send_as_guest(call.who, request.cmid, request.content, call.ix, done)
 
 
 @command(codes.GUEST_RECALL, bodies.GuestRecall, Role.GUEST)

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from chatproto.domain.model import ENDED, Admin, Conversation, Handover, Message, Person, QueuePlace, Standing
+from chatproto.wire.frame import json_text
 
 Data = dict[str, Any]
 
@@ -16,33 +17,42 @@ RECENT = 20
 """Messages that ``recs`` holds for whoever gets a guest."""
 
 
-def message_info(message: Message) -> orjson.Fragment:
-    """``message_info``, encoded: the body goes out exactly as it came in.
+def message_text(message: Message) -> str:
+    """``message_info`` as JSON text: the body goes out exactly as it came in.
 
     A message is asked for several times in a row, for the reply and for the pushes: it is encoded once.
     """
     global _last
     if _last[0] is not message:
-        sender = message.sender
-        fields = {
-            "gid": message.gid,
-            "group_id": message.group_id,
-            "seq": message.seq,
-            "sender": {"type": sender.role.word, "id": sender.id, "name": sender.name, "avatar": sender.avatar},
-            "msg": orjson.Fragment(message.body),
-            "file_type": message.file_type,
-            "cmid": message.cmid,
-            "created_at": message.created_at,
-        }
+        cmid = "null" if message.cmid is None else json_text(message.cmid)
+        more = ""
         if message.recalls is not None:
-            fields["recalls"] = message.recalls
+            more = f',"recalls":{message.recalls}'
         elif message.recalled:
-            fields["recalled"] = True
-        _last = (message, orjson.Fragment(orjson.dumps(fields)))
+            more = ',"recalled":true'
+        text = (
+            f'{{"gid":{message.gid},"group_id":{message.group_id},"seq":{message.seq},"sender":{sender(message.sender)},'
+            f'"msg":{message.body},"file_type":{message.file_type},"cmid":{cmid},"created_at":{message.created_at}{more}}}'
+        )
+        _last = (message, text)
     return _last[1]
 
 
-_last: tuple[Message | None, orjson.Fragment] = (None, orjson.Fragment(b"null"))
+_last: tuple[Message | None, str] = (None, "null")
+
+
+def message_info(message: Message) -> orjson.Fragment:
+    """As :func:`message_text`, to be put into what is encoded."""
+    return orjson.Fragment(message_text(message))
+
+
+def sender(person: Person) -> str:
+    """Who wrote a message, as JSON text; made once, as who writes does so again."""
+    if person.shown is None:
+        fields = {"type": person.role.word, "id": person.id, "name": person.name, "avatar": person.avatar}
+        object.__setattr__(person, "shown", json_text(fields))
+    assert person.shown is not None
+    return person.shown
 
 
 def recs(messages: Iterable[Message], v: int = 2) -> Data:

@@ -73,12 +73,13 @@ class Login:
 class Answer(Struct, frozen=True):
     """What a command gives back.
 
+    :ivar data: of the reply, as values or as JSON text.
     :ivar events: what is told to others, after the reply has left.
     :ivar renewed: claims of a token that the reply brings: they extend the connection.
     :ivar close: code and reason, after the reply.
     """
 
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] | str
     events: Sequence[Event] = ()
     login: Login | None = None
     renewed: Claims | None = None
@@ -88,7 +89,8 @@ class Answer(Struct, frozen=True):
 class Call(Struct, frozen=True):
     """One request of one connection.
 
-    :ivar join: to be awaited by logins before they read what the reply holds: from then on, news is kept.
+    :ivar join: to be awaited by logins, and by them alone, before they read what the reply holds: from then on, news is
+        kept.
     :ivar tell: for what is true although the command fails; else events go with the answer.
     :ivar v: 2 where the client knows part 2 of the protocol; at a login that of the one before.
     """
@@ -117,8 +119,8 @@ Decoded = TypeVar("Decoded", covariant=True)
 Running = Coroutine[Any, Any, Answer] | Deferred[Answer]
 """What a command's function returns."""
 
-Done = Callable[[Answer | Failure], None]
-"""Is told what became of a command."""
+Done = Callable[[Any], None]
+"""Is told what became of a command: its result, or the Failure."""
 
 
 class Decodable(Protocol[Decoded]):
@@ -160,21 +162,37 @@ class Command:
         return running if isinstance(running, Deferred) else Deferred.fromCoroutine(running)
 
     def begin(self, call: Call, frame: Frame, done: Done) -> None:
-        """As calling it, with *done* in place of the Deferred."""
+        """As calling it, with *done* in place of the Deferred; what it is told goes through :meth:`answer`."""
         self(call, frame).addBoth(done)
+
+    def answer(self, result: Any) -> Answer:
+        """The answer that a result stands for: here it is one already."""
+        answer: Answer = result
+        return answer
 
 
 class Send(Command):
-    """An entry for what comes in thousands. A Deferred costs as much as a layer, so its function has *done* instead."""
+    """An entry for what comes in thousands. A Deferred costs as much as a layer, so its function has *done* instead.
 
-    def __init__(self, api_key: int, request: Any, role: Role, send: Callable[[Call, Any, Done], None]) -> None:
+    :param answer: makes the answer of what *done* is told.
+    """
+
+    def __init__(
+        self,
+        api_key: int,
+        request: Any,
+        role: Role,
+        send: Callable[[Call, Any, Callable[[Any], None]], None],
+        answer: Callable[[Any], Answer],
+    ) -> None:
         super().__init__(api_key, request, role, self._sent, overlaps=True)
         self._send = send
+        self.answer = answer  # type: ignore[assignment]
 
     def _sent(self, call: Call, request: Any) -> Deferred[Answer]:
-        answer: Deferred[Answer] = Deferred()
+        answer: Deferred[Any] = Deferred()
         self._send(call, request, answer.callback)
-        return answer
+        return answer.addCallback(self.answer)
 
     def begin(self, call: Call, frame: Frame, done: Done) -> None:
         try:
@@ -184,15 +202,6 @@ class Send(Command):
 
 
 TABLE: dict[int, Command] = {}
-
-
-def answering(done: Done, make: Callable[[Result], Answer], result: Result | Failure) -> None:
-    """Tell *done* the answer that *make* makes of what a service told, or what went wrong."""
-    try:
-        answer = result if isinstance(result, Failure) else make(result)
-    except Exception:
-        answer = Failure()
-    done(answer)
 
 
 def command(
@@ -210,12 +219,12 @@ def command(
 
 
 def sends(
-    api_key: int, request: Decodable[Request], role: Role
-) -> Callable[[Callable[[Call, Request, Done], None]], Command]:
+    api_key: int, request: Decodable[Request], role: Role, answer: Callable[[Result], Answer]
+) -> Callable[[Callable[[Call, Request, Callable[[Result | Failure], None]], None]], Command]:
     """As :func:`command`, for a :class:`Send`."""
 
-    def register(send: Callable[[Call, Request, Done], None]) -> Command:
-        return _register(Send(api_key, request, role, send))
+    def register(send: Callable[[Call, Request, Callable[[Result | Failure], None]], None]) -> Command:
+        return _register(Send(api_key, request, role, send, answer))
 
     return register
 

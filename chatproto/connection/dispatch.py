@@ -22,6 +22,7 @@ from chatproto.connection.order import Order, Work
 from chatproto.connection.rate import Rate
 from chatproto.connection.state import ConnectionState, Link, Phase
 from chatproto.domain.events import Event
+from chatproto.domain.model import Principal
 from chatproto.wire import codes
 from chatproto.wire.frame import BadFrame, Frame, failure, parse, reply
 
@@ -212,7 +213,7 @@ class Dispatch:
             principal,
             connection.claims,
             self._services,
-            partial(self._hub.join, connection),
+            partial(self._hub.join, connection) if command.role is None else _joined,
             self._announce,
             connection.v,
         )
@@ -231,7 +232,7 @@ class Dispatch:
         if command.role is not principal.person.role:
             raise errors.NotPermitted()
 
-    def _ended(self, work: Work, result: Answer | Failure) -> None:
+    def _ended(self, work: Work, result: object) -> None:
         connection = work.connection
         in_time = self._order.ended(work)
         if work.command.role is None:
@@ -240,12 +241,13 @@ class Dispatch:
             if isinstance(result, Failure):
                 self._failed(result, work, in_time)
             else:
-                if result.login or result.renewed or result.close:
-                    self._succeeded_otherwise(result, work, in_time)
+                answer = work.command.answer(result)
+                if answer.login or answer.renewed or answer.close:
+                    self._succeeded_otherwise(answer, work, in_time)
                 elif in_time:
                     connection.sent += 1
-                    connection.answer(work, reply(work.command.api_key, result.data, work.request_id))
-                self._announce(result.events)
+                    connection.answer(work, reply(work.command.api_key, answer.data, work.request_id))
+                self._announce(answer.events)
         except Exception:
             log.failure("a reply could not be made")
             connection.link.close(1011, "internal error")
@@ -366,3 +368,8 @@ class Dispatch:
 
 def _too_many(wait: float) -> errors.TooManyRequests:
     return errors.TooManyRequests(retry_after_ms=int(wait * 1000) + 1)
+
+
+async def _joined(principal: Principal) -> None:
+    """Stands for joining in a call that is no login."""
+    raise RuntimeError("only a login joins")

@@ -97,6 +97,14 @@ class Order:
         """Start what may start; what ends while it starts is no reason to begin again inside."""
         if connection.starting:
             return
+        if connection.waiting:
+            self._start_waiting(connection)
+        if self._in_line and not self._letting_in:
+            self._let_in()
+        if self._drained:
+            self._tell_drained()
+
+    def _start_waiting(self, connection: ConnectionState) -> None:
         connection.starting = True
         try:
             while connection.waiting and self._may_start(connection, connection.waiting[0]):
@@ -107,10 +115,6 @@ class Order:
                     self._begin(connection, work)
         finally:
             connection.starting = False
-        if self._in_line and not self._letting_in:
-            self._let_in()
-        if self._drained:
-            self._tell_drained()
 
     def _begin(self, connection: ConnectionState, work: Work) -> None:
         command = work.command

@@ -16,16 +16,17 @@ class MessageStored(Struct, frozen=True):
     :ivar rev: of the conversation with this message, as the unread counts are.
     :ivar admin_id: who serves, or None.
     :ivar origin: ``ix`` of the connection that sent it.
+    :ivar sender_topic: of who sent it.
     """
 
     conversation_id: int
     rev: int
-    state: str
     admin_id: int | None
     message: Message
     admin_unread: int
     guest_unread: int
     origin: str
+    sender_topic: str
 
 
 class MessageRecalled(Struct, frozen=True):

@@ -32,12 +32,16 @@ OFFLINE, ONLINE, SUSPENDED = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody as others see them: a guest by gid, an admin by admin_id."""
+    """Somebody as others see them: a guest by gid, an admin by admin_id.
+
+    :ivar shown: as others are shown them, kept here by who makes it (:func:`chatproto.commands.render.sender`).
+    """
 
     role: Role
     id: int
     name: str
     avatar: str
+    shown: str | None = field(default=None, init=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class Messaging:
         self, admin: Principal, draft: Draft, origin: str, done: Done, result: Outcome | StorageError
     ) -> None:
         if type(result) is Outcome and result.kind == STORED:
-            done(_sent(draft, result, [], origin))
+            done(_sent(admin, draft, result, [], origin))
         else:
             _later(self._by_admin(result, admin, draft, origin), done)
 
@@ -109,7 +109,7 @@ class Messaging:
             raise errors.SendNoSuchGuest()
         if outcome.kind == CLASH:
             return await self._clashed(draft, outcome, errors.SendCmidClash, events)
-        return _sent(draft, outcome, events, origin)
+        return _sent(admin, draft, outcome, events, origin)
 
     def send_as_guest(
         self, guest: Principal, cmid: str | None, content: Content | errors.ChatError, origin: str, done: Done
@@ -127,7 +127,7 @@ class Messaging:
         self, guest: Principal, draft: Draft, origin: str, done: Done, result: Outcome | StorageError
     ) -> None:
         if type(result) is Outcome and result.kind == STORED and result.state == SERVING:
-            done(_sent(draft, result, [], origin))
+            done(_sent(guest, draft, result, [], origin))
         else:
             _later(self._by_guest(result, guest, draft, origin), done)
 
@@ -148,7 +148,7 @@ class Messaging:
         if outcome.kind == CLASH:
             sent = await self._clashed(draft, outcome, errors.GuestCmidClash, events)
         else:
-            sent = _sent(draft, outcome, events, origin)
+            sent = _sent(guest, draft, outcome, events, origin)
         return replace(sent, standing=standing)
 
     async def _clashed(
@@ -278,7 +278,7 @@ def _later(sending: Coroutine[Any, Any, Sent], done: Done) -> None:
     Deferred.fromCoroutine(sending).addBoth(done)
 
 
-def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
+def _sent(who: Principal, draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
     sender, file_type, state = draft.sender, draft.file_type, outcome.state
     assert file_type is not None
     message = Message(
@@ -291,12 +291,12 @@ def _sent(draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> S
         MessageStored(
             conversation_id,
             outcome.rev,
-            state,
             outcome.admin_id if state == SERVING else None,
             message,
             outcome.admin_unread,
             outcome.guest_unread,
             origin,
+            who.topic,
         )
     )
     if state == QUEUED and sender.role is GUEST:

@@ -28,7 +28,7 @@ from chatproto.storage.pool import Pool, Transaction
 log = Logger()
 
 APPEND = (
-    "SELECT place, outcome, conversation_id, seq, created_at, rev, state, admin_id, admin_unread, guest_unread"
+    "SELECT outcome, conversation_id, seq, created_at, rev, state, admin_id, admin_unread, guest_unread, place"
     " FROM append_messages(%s, %s, %s)"
 )
 LOCK = "SELECT id FROM conversation WHERE group_id = %s AND guest_id = %s FOR NO KEY UPDATE"
@@ -48,7 +48,7 @@ are still told."""
 TRIES_BEFORE_WAITING = 3
 """How often a draft finds its row locked before it waits for it, alone."""
 
-_PLACE = itemgetter(0)
+_PLACE = itemgetter(-1)
 
 Thread = tuple[int, int]
 """(group_id, gid): names a conversation."""
@@ -78,7 +78,7 @@ class Outcome(Struct, frozen=True):
     """What became of a draft; the fields of ``append_messages``.
 
     ``kind`` is stored, dup, clash, other, missing, or new for what only asked. *state* and *admin_id* are those of
-    the conversation at that moment; *rev* and the unread counts are with this message.
+    the conversation at that moment; *rev* and the unread counts are with this message. *place* is that in its batch.
     """
 
     kind: str
@@ -90,6 +90,7 @@ class Outcome(Struct, frozen=True):
     admin_id: int | None
     admin_unread: int
     guest_unread: int
+    place: int
 
 
 Told = Callable[[Outcome | StorageError], None]
@@ -146,7 +147,7 @@ async def append(transaction: Transaction, draft: Draft) -> Outcome:
     """Store *draft* in a transaction that holds the group's lock and has decided that it may be."""
     await transaction.fetch(LOCK, draft.thread)
     [row] = await transaction.fetch(APPEND, (*batch_of([(draft, stored_cmid(draft.cmid))]), True))
-    return Outcome(*row[1:])
+    return Outcome(*row)
 
 
 class Journal:
@@ -238,7 +239,8 @@ class Journal:
                 answer = Deferred.fromCoroutine(self._send(batch)) if batch else None
                 while told:
                     for _ in range(min(AT_ONCE, len(told))):
-                        self._settle(*told.popleft())
+                        entry, outcome = told.popleft()
+                        self._settle(entry, outcome)
                     if told:
                         await sleep(self._clock, 0)
                 most = self._batch_size
@@ -277,12 +279,13 @@ class Journal:
                 self._settle(entry, StorageError("the message was not stored in time"))
             elif held and thread in held:
                 held[thread].append(entry)
-            elif name in taken:
-                again.append(entry)
             else:
                 taken.add(name)
-                batch.append(entry)
-                room -= len(draft.body)
+                if len(taken) > len(batch):
+                    batch.append(entry)
+                    room -= len(draft.body)
+                else:
+                    again.append(entry)
         queue.extendleft(reversed(again))
         return batch
 
@@ -298,7 +301,7 @@ class Journal:
         told: deque[tuple[_Entry, Outcome]] = deque()
         again = []
         for entry, row in zip(batch, sorted(answers, key=_PLACE), strict=True):
-            outcome = Outcome(*row[1:])
+            outcome = Outcome(*row)
             if outcome.kind == STORED:
                 told.append((entry, outcome))
                 continue
@@ -357,7 +360,7 @@ class Journal:
         while True:
             try:
                 row = await self._waiters.transaction(work)
-                result = Outcome(*row[1:])
+                result = Outcome(*row)
                 break
             except StorageError as error:
                 entry.unknown = entry.unknown or error.applied is None

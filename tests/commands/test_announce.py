@@ -23,7 +23,6 @@ from chatproto.domain.events import (
 from chatproto.domain.model import (
     EMPTY,
     ENDED,
-    NEW,
     QUEUED,
     SERVING,
     Handover,
@@ -61,8 +60,9 @@ class Case(SynchronousTestCase):
 
 
 class Messages(Case):
-    def stored(self, sent: Message, admin_id: int | None = ANN.id, state: str = SERVING) -> MessageStored:
-        return MessageStored(TALK, 41, state, admin_id, sent, 3, 4, "phone")
+    def stored(self, sent: Message, admin_id: int | None = ANN.id) -> MessageStored:
+        topic = GUEST_S if sent.sender is GUS else admin_topic(sent.sender.id)
+        return MessageStored(TALK, 41, admin_id, sent, 3, 4, "phone", topic)
 
     def test_of_guest(self) -> None:
         """The serving admin gets 32399 with what is unread, the guest's other tabs 22398."""
@@ -76,8 +76,7 @@ class Messages(Case):
 
     def test_of_unserved_guest(self) -> None:
         """While nobody serves, no admin gets the message."""
-        for state in (QUEUED, ENDED, NEW):
-            self.assertEqual(self.told(self.stored(message(26), None, state)), [(GUEST_S, [22398])])
+        self.assertEqual(self.told(self.stored(message(26), None)), [(GUEST_S, [22398])])
 
     def test_of_admin(self) -> None:
         """The guest gets 22399 with what is unread, the admin's other connections 32398."""
@@ -91,7 +90,7 @@ class Messages(Case):
 
     def test_after_the_end(self) -> None:
         """A message to whose service has ended is delivered, and shown on the sender's other connections."""
-        event = self.stored(message(26, BOB), None, ENDED)
+        event = self.stored(message(26, BOB), None)
         self.assertEqual(self.told(event), [(BOB_S, [32398]), (GUEST_S, [22399])])
 
     def test_place(self) -> None:
@@ -321,7 +320,7 @@ class Announcing(SynchronousTestCase):
         """All of a commit goes to the bus at once and in order; what groups are told goes to the news."""
         group = GroupChanged(GROUP, frozenset([ANN.id]), queue=True)
         taken = ServiceChanged(conversation(), Standing(SERVING, ANN, None), None, [], Handover(None, ANN.id, None, 9))
-        stored = MessageStored(TALK, 41, SERVING, ANN.id, message(26, ANN), 0, 1, "phone")
+        stored = MessageStored(TALK, 41, ANN.id, message(26, ANN), 0, 1, "phone", ANN_S)
         self.announce([taken, group, stored, Expelled(GUEST_S, 4001, "banned")])
         told = [[notice.topic for notice in found] for found in self.published]
         self.assertEqual(told, [[ANN_S, GUEST_S, ANN_S, GUEST_S, GUEST_S]])

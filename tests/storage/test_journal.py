@@ -392,7 +392,7 @@ class PaceTests(TestCase):
 
     def answer(self, *kinds: str) -> None:
         """Of the batch that was asked for last."""
-        self.asked[-1][1].callback([(place, kind, 1, 1, 0, 1, "serving", 1, 0, 0) for place, kind in enumerate(kinds)])
+        self.asked[-1][1].callback([(kind, 1, 1, 0, 1, "serving", 1, 0, 0, place) for place, kind in enumerate(kinds)])
 
     def batches(self) -> list[list[str]]:
         return [bodies for bodies, _ in self.asked]
