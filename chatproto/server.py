@@ -183,14 +183,6 @@ class ChatServer:
         config, reactor, pool = self.config, self._reactor, pools.general
         grace = int(config.grace * 1000)
         self.assignment = assignment = Assignment(AssignmentStore(pool, grace=grace))
-        self.journal = Journal(
-            pools.journal,
-            pools.waiters,
-            reactor,
-            timeout=config.query_timeout,
-            batch_size=config.batch_size,
-            queue_size=config.queue_size,
-        )
         marks = ReadMarks(pools.marks, reactor, timeout=config.query_timeout, batch_size=config.batch_size)
         patience = Patience(grace, _milliseconds(config.service_idle), _milliseconds(config.queue_leave))
         self.node = Node(pools.node, assignment, reactor, name, patience, self._live_sessions, self._returned)
@@ -206,6 +198,15 @@ class ChatServer:
         self.news = News(self.catch_up.group, bus.publish, reactor)
         self.hub = Hub(bus, reactor, MissedNews(self.catch_up), self.catch_up.moved, time.time)
         self.announce = Announcer(bus.publish, self.hub.skip, self.news)
+        self.journal = Journal(
+            pools.journal,
+            pools.waiters,
+            reactor,
+            timeout=config.query_timeout,
+            batch_size=config.batch_size,
+            queue_size=config.queue_size,
+            together=self.announce,
+        )
         self.services = Services(
             sessions=sessions,
             messaging=Messaging(self.journal, marks, assignment, pool),

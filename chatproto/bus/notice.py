@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -43,24 +43,36 @@ KEEP, HINT = Follow.KEEP, Follow.HINT
 ALL, PART2, GIVEN = Audience
 
 
+Frame = tuple[bytes, Audience]
+"""A finished push, and for whom it is."""
+
+
 class Notice(Struct, frozen=True):
     """News for the connections of a topic.
 
     :ivar frames: finished pushes, encoded once for all receivers, each with its :class:`Audience`: mostly whether an
         admin's client has to know part 2 for it. May be empty: then only the rev moves.
     :ivar conversation_id: with *rev* and *last_seq*, what receivers know after it; None: news of no conversation.
+    :ivar steps: by how much it moves the rev. If by more than one, it is of as many messages, a frame each.
     :ivar but_not: an ``ix`` or a topic that gets no frame.
     :ivar close: a close code and reason; the connections have to go then.
     """
 
     topic: str
-    frames: tuple[tuple[bytes, Audience], ...] = ()
+    frames: tuple[Frame, ...] = ()
     conversation_id: int | None = None
     rev: int = 0
     last_seq: int = 0
     follow: Follow = Follow.KEEP
     but_not: str | None = None
     close: tuple[int, str] | None = None
+    steps: int = 1
+
+    def singly(self) -> Iterator[Notice]:
+        """The same in notices of one step each."""
+        for back, frame in zip(range(self.steps - 1, -1, -1), self.frames, strict=True):
+            rev, last_seq = self.rev - back, self.last_seq - back
+            yield Notice(self.topic, (frame,), self.conversation_id, rev, last_seq, self.follow, self.but_not)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +85,7 @@ class Missed:
     :ivar rev: of the conversation that it follows no longer: what is not newer has been told.
     """
 
-    frames: Sequence[tuple[bytes, Audience]]
+    frames: Sequence[Frame]
     known: Known | None
     too_many: bool = False
     rev: int = 0

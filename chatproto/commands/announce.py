@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from chatproto.bus.notice import ALL, GIVEN, KEEP, PART2, Audience, Follow, Notice, Publish
+from chatproto.bus.notice import ALL, GIVEN, KEEP, PART2, Follow, Frame, Notice, Publish
 from chatproto.commands import render
 from chatproto.commands.news import News
 from chatproto.domain.events import (
@@ -22,13 +22,16 @@ from chatproto.domain.model import ADMIN, Conversation, Handover, Message, Role,
 from chatproto.wire import codes
 from chatproto.wire.frame import push
 
-Skip = Callable[[str, str, int, int, int], bool]
-"""(topic, ix, conversation_id, rev, last_seq) → whether nobody has to be told; for where all who listen are in this
-process (:meth:`chatproto.connection.hub.Hub.skip`)."""
+Skip = Callable[[str, str, int, int, int, int], bool]
+"""(topic, ix, conversation_id, rev, last_seq, steps) → whether nobody has to be told; for where all who listen are in
+this process (:meth:`chatproto.connection.hub.Hub.skip`)."""
 
 
 class Announcer:
-    """Tells what was committed.
+    """Tells what was committed: at once, but while it is entered (``with``) messages wait for those that follow them.
+
+    What somebody sends in one go is stored in one go, and then told in one go, which costs hardly more than a single
+    message. Whoever enters it lets nothing else happen until it is left.
 
     :param skip: whether nobody needs to be told on the sender's side.
     :param news: takes what whole groups are told, at most once a second.
@@ -38,28 +41,51 @@ class Announcer:
         self._publish = publish
         self._skip = skip
         self._news = news
+        self._entered = False
+        # Messages that follow each other, and what the other side is told of each.
+        self._messages: list[MessageStored] = []
+        self._frames: list[Frame] = []
+
+    def __enter__(self) -> None:
+        self._entered = True
+
+    def __exit__(self, *error: object) -> None:
+        self._entered = False
+        self(())
 
     def __call__(self, events: Iterable[Event]) -> None:
         found: list[Notice] = []
         for event in events:
             if isinstance(event, MessageStored):
-                found += stored(event, self._skip)
+                if self._messages and not _follows(self._messages[-1], event):
+                    found += self._waiting()
+                self._messages.append(event)
+                self._frames += _there(event)
                 continue
             if isinstance(event, GroupChanged):
                 self._news.mark(event)
                 continue
+            if self._messages:
+                found += self._waiting()
             if isinstance(event, ServiceChanged) and event.standing.queue is not None:
                 self._news.placed(event.entry.group_id, event.entry.gid, event.standing.queue)
             found.extend(notices(event))
+        if self._messages and not self._entered:
+            found += self._waiting()
         if found:
             self._publish(found)
+
+    def _waiting(self) -> list[Notice]:
+        messages, frames = self._messages, self._frames
+        self._messages, self._frames = [], []
+        return _stored(messages, frames, self._skip)
 
 
 def notices(event: Event) -> Iterable[Notice]:
     """The notices of one event, in the order in which they are to be delivered."""
     match event:
         case MessageStored():
-            return stored(event)
+            return _stored([event], _there(event))
         case MessageRecalled():
             return _recalled(event)
         case Typed():
@@ -77,30 +103,51 @@ def notices(event: Event) -> Iterable[Notice]:
             return []
 
 
-def stored(event: MessageStored, skip: Skip | None = None) -> list[Notice]:
+def _follows(last: MessageStored, event: MessageStored) -> bool:
+    """Whether nothing happened in the conversation between two messages of one connection."""
+    return event.rev == last.rev + 1 and event.conversation_id == last.conversation_id and event.origin == last.origin
+
+
+def _there(event: MessageStored) -> Sequence[Frame]:
+    """What the other side is told of a message, if there is anybody."""
+    info = render.message_text(event.message)
+    if event.message.sender.role is ADMIN:
+        data = f'{{"message_info":{info},"unread":{event.guest_unread}}}'
+        return ((push(codes.PUSH_ADMIN_MESSAGE, data), PART2),)
+    if event.admin_id is None:
+        return ()
+    data = f'{{"gid":{event.message.gid},"message_info":{info},"unread":{event.admin_unread}}}'
+    return ((push(codes.PUSH_GUEST_MESSAGE, data), ALL),)
+
+
+def _own(event: MessageStored) -> Frame:
+    """What the sender's other connections are told of it."""
+    info = render.message_text(event.message)
+    if event.message.sender.role is ADMIN:
+        return push(codes.PUSH_OWN_MESSAGE, f'{{"gid":{event.message.gid},"message_info":{info}}}'), PART2
+    return push(codes.PUSH_GUEST_OWN_MESSAGE, f'{{"message_info":{info}}}'), PART2
+
+
+def _stored(events: Sequence[MessageStored], frames: Sequence[Frame], skip: Skip | None = None) -> list[Notice]:
     """For the sender's other connections, then for the other side.
 
+    :param events: messages that follow each other; *frames* is what the other side is told of them.
     :param skip: whether the former is needless, as mostly there are none.
     """
-    conversation_id, rev, origin, message = event.conversation_id, event.rev, event.origin, event.message
-    seq, gid = message.seq, message.gid
-    info, own = render.message_text(message), event.sender_topic
-    told = []
-    if message.sender.role is ADMIN:
-        if skip is None or not skip(own, origin, conversation_id, rev, seq):
-            frame = push(codes.PUSH_OWN_MESSAGE, f'{{"gid":{gid},"message_info":{info}}}')
-            told.append(Notice(own, ((frame, PART2),), conversation_id, rev, seq, KEEP, origin))
-        frame = push(codes.PUSH_ADMIN_MESSAGE, f'{{"message_info":{info},"unread":{event.guest_unread}}}')
-        told.append(Notice(guest_topic(message.group_id, gid), ((frame, PART2),), conversation_id, rev, seq))
-        return told
-    if skip is None or not skip(own, origin, conversation_id, rev, seq):
-        frame = push(codes.PUSH_GUEST_OWN_MESSAGE, f'{{"message_info":{info}}}')
-        told.append(Notice(own, ((frame, PART2),), conversation_id, rev, seq, KEEP, origin))
-    if event.admin_id is not None:
-        data = f'{{"gid":{gid},"message_info":{info},"unread":{event.admin_unread}}}'
-        frame = push(codes.PUSH_GUEST_MESSAGE, data)
-        told.append(Notice(admin_topic(event.admin_id), ((frame, ALL),), conversation_id, rev, seq))
-    return told
+    last, steps = events[-1], len(events)
+    conversation_id, rev, message, topic = last.conversation_id, last.rev, last.message, last.sender_topic
+    seq, found = message.seq, []
+    if skip is None or not skip(topic, last.origin, conversation_id, rev, seq, steps):
+        own = tuple(map(_own, events))
+        found.append(Notice(topic, own, conversation_id, rev, seq, KEEP, last.origin, steps=steps))
+    if frames:
+        if message.sender.role is ADMIN:
+            there = guest_topic(message.group_id, message.gid)
+        else:
+            assert last.admin_id is not None
+            there = admin_topic(last.admin_id)
+        found.append(Notice(there, tuple(frames), conversation_id, rev, seq, steps=steps))
+    return found
 
 
 def _recalled(event: MessageRecalled) -> Iterator[Notice]:
@@ -133,9 +180,7 @@ def _typed(event: Typed) -> Notice:
     return Notice(topic, ((frame, PART2),), event.conversation_id, follow=Follow.HINT)
 
 
-def handed(
-    number: int, handover: Handover, entry: Conversation, messages: Sequence[Message]
-) -> list[tuple[bytes, Audience]]:
+def handed(number: int, handover: Handover, entry: Conversation, messages: Sequence[Message]) -> list[Frame]:
     """32401 or 32402; where a message of it recalls another, also as clients of the given document get it."""
     frame = push(number, render.handed(handover, entry, messages))
     if all(message.recalls is None for message in messages):
@@ -169,7 +214,7 @@ def _service(event: ServiceChanged) -> Iterator[Notice]:
     known = (entry.id, entry.rev, entry.last_seq)
     changed = push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry))
     if event.was_admin_id is not None and event.was_admin_id != entry.admin_id:
-        told: list[tuple[bytes, Audience]] = [(changed, PART2)]
+        told: list[Frame] = [(changed, PART2)]
         if handover is not None and handover.from_aix == event.was_admin_id:
             told[:0] = handed(codes.PUSH_TRANSFERRED, handover, entry, event.recs)
         yield Notice(admin_topic(event.was_admin_id), tuple(told), *known, follow=Follow.END)

@@ -97,10 +97,10 @@ class Hub:
 
     # News.
 
-    def skip(self, topic: str, ix: str, conversation_id: int, rev: int, last_seq: int) -> bool:
+    def skip(self, topic: str, ix: str, conversation_id: int, rev: int, last_seq: int, steps: int) -> bool:
         """Whether news that says nothing to the connection *ix* needs no notice, as nobody else has joined the topic.
 
-        Then that connection knows *rev* from here on.
+        Then that connection knows *rev* from here on. The parameters are those of the notice.
         """
         members = self._topics.get(topic)
         if members is None or len(members) > 1:
@@ -109,7 +109,7 @@ class Hub:
         known = connection.knows.get(conversation_id)
         if connection.ix != ix or connection.held is not None or connection.early:
             return False
-        if known is None or rev != known.rev + 1:
+        if known is None or rev != known.rev + steps:
             return False
         connection.knows[conversation_id] = Known(rev, last_seq)
         return True
@@ -120,6 +120,7 @@ class Hub:
         if not members:
             return
         follow, conversation_id, rev = notice.follow, notice.conversation_id or 0, notice.rev
+        before = rev - notice.steps
         if follow is HINT:
             self._hint(members, notice)
             return
@@ -127,7 +128,7 @@ class Hub:
             known = connection.knows.get(conversation_id)
             if connection.held is not None and notice.close is None:
                 connection.held.append(notice)
-            elif known is not None and rev == known.rev + 1 and follow is KEEP and not connection.early:
+            elif known is not None and before == known.rev and follow is KEEP and not connection.early:
                 # Nearly always.
                 connection.knows[conversation_id] = Known(rev, notice.last_seq or known.last_seq)
                 if notice.frames:
@@ -147,6 +148,11 @@ class Hub:
         return any(conversation_id in connection.knows for connection in self._topics.get(topic, ()))
 
     def _hand(self, connection: ConnectionState, notice: Notice) -> None:
+        if notice.steps > 1:
+            # Some of them may be known, or come too early.
+            for step in notice.singly():
+                self._hand(connection, step)
+            return
         if notice.close is not None:
             if connection.ix != notice.but_not:
                 connection.link.close(*notice.close)

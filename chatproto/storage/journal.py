@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
 from typing import Any
 
@@ -43,12 +44,13 @@ do not wait for the last, and neither does whoever writes in between."""
 WHOLE = 32
 """Messages of which it is not worth while to make two batches, as each costs something by itself."""
 AT_ONCE = 128
-"""So many are told, and the reactor has a turn: what they get leaves, and what they write next is read, while others
+"""After so many are told the reactor has a turn: what they get leaves, and what they write next is read, while others
 are still told."""
 TRIES_BEFORE_WAITING = 3
 """How often a draft finds its row locked before it waits for it, alone."""
 
 _PLACE = itemgetter(-1)
+_BY_ITSELF = nullcontext()
 
 Thread = tuple[int, int]
 """(group_id, gid): names a conversation."""
@@ -156,10 +158,19 @@ class Journal:
     :param batches: a pool of one link: two commits in flight were slower than one.
     :param waiters: a pool for the few that have to wait for a locked row.
     :param timeout: seconds from :meth:`append` until a draft is given up.
+    :param together: is entered while what one sender has in a row in a batch is told.
     """
 
     def __init__(
-        self, batches: Pool, waiters: Pool, clock: Clock, *, timeout: float, batch_size: int, queue_size: int
+        self,
+        batches: Pool,
+        waiters: Pool,
+        clock: Clock,
+        *,
+        timeout: float,
+        batch_size: int,
+        queue_size: int,
+        together: AbstractContextManager[None] = _BY_ITSELF,
     ) -> None:
         self._batches = batches
         self._waiters = waiters
@@ -167,6 +178,7 @@ class Journal:
         self._timeout = timeout
         self._batch_size = batch_size
         self._queue_size = queue_size
+        self._together = together
         self._queue: deque[_Entry] = deque()
         self._held: dict[Thread, deque[_Entry]] = {}
         self._waiting = 0
@@ -238,9 +250,7 @@ class Journal:
             while (batch := self._take(min(most, self._half(len(told))))) or told:
                 answer = Deferred.fromCoroutine(self._send(batch)) if batch else None
                 while told:
-                    for _ in range(min(AT_ONCE, len(told))):
-                        entry, outcome = told.popleft()
-                        self._settle(entry, outcome)
+                    self._tell(told)
                     if told:
                         await sleep(self._clock, 0)
                 most = self._batch_size
@@ -253,6 +263,21 @@ class Journal:
         finally:
             self._running = False
         self._told_idle()
+
+    def _tell(self, told: deque[tuple[_Entry, Outcome]]) -> None:
+        """Those of one turn; what one sender has in a row is told together, and never in two turns."""
+        count = 0
+        while told and count < AT_ONCE:
+            first = told[0][0]
+            sender, thread = first.draft.sender, first.thread
+            try:
+                with self._together:
+                    while told and (entry := told[0][0]).draft.sender is sender and entry.thread == thread:
+                        _, outcome = told.popleft()
+                        self._settle(entry, outcome)
+                        count += 1
+            except Exception:
+                log.failure("what became of messages could not be told to others")
 
     def _half(self, told: int) -> int:
         """Of what is under way, of which *told* are about to be told: while one half is stored, the other is talked of.

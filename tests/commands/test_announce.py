@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -331,6 +333,93 @@ class Announcing(SynchronousTestCase):
         self.clock.advance(EVERY)
         self.assertEqual(len(self.published), 1)
         self.assertEqual(self.looks, [(GROUP, set(), {ANN.id})] * 2)
+
+    def sent(self, rev: int, sender: Person = GUS, **fields: Any) -> MessageStored:
+        """A message, whose seq is its rev here."""
+        topic = GUEST_S if sender is GUS else admin_topic(sender.id)
+        event = MessageStored(TALK, rev, ANN.id, message(rev, sender), rev, 0, "phone", topic)
+        return replace(event, **fields)
+
+    def told(self) -> list[tuple[str, int, int, list[int]]]:
+        """Of what was published since the last look: topic, rev, steps and seqs."""
+        found = [
+            (notice.topic, notice.rev, notice.steps, [data["message_info"]["seq"] for _, data, _ in pushes(notice)])
+            for notices in self.published
+            for notice in notices
+        ]
+        self.published.clear()
+        return found
+
+    def test_one_by_one(self) -> None:
+        """What is not told together is told at once."""
+        self.announce([self.sent(5)])
+        self.assertEqual(self.told(), [(GUEST_S, 5, 1, [5]), (ANN_S, 5, 1, [5])])
+
+    def test_together(self) -> None:
+        """Messages that follow each other are told in one notice for each side, when no more can come."""
+        for sender, sides in ((GUS, (GUEST_S, ANN_S)), (ANN, (ANN_S, GUEST_S))):
+            with self.announce:
+                for rev in (5, 6, 7):
+                    self.announce([self.sent(rev, sender)])
+                    self.announce([])
+                self.assertEqual(self.published, [])
+            self.assertEqual(self.told(), [(side, 7, 3, [5, 6, 7]) for side in sides])
+            self.announce([self.sent(8, sender)])
+            self.assertEqual(self.told(), [(side, 8, 1, [8]) for side in sides])
+
+    def test_same_frames(self) -> None:
+        """Together, each message is told as it would be alone."""
+        events = [self.sent(5), self.sent(6)]
+        for event in events:
+            self.announce([event])
+        alone = [notice for notices in self.published for notice in notices]
+        self.published.clear()
+        with self.announce:
+            self.announce(events)
+        together = [single for notice in self.published[0] for single in notice.singly()]
+        self.assertEqual(together, sorted(alone, key=lambda notice: notice.topic == ANN_S))
+
+    def test_not_together(self) -> None:
+        """What does not follow is told by itself, and in its order."""
+        others = (self.sent(7), self.sent(6, conversation_id=51), self.sent(6, origin="desk"))
+        for other in others:
+            with self.announce:
+                self.announce([self.sent(5)])
+                self.announce([other])
+            first, then = (GUEST_S, 5, 1, [5]), (GUEST_S, other.rev, 1, [other.rev])
+            self.assertEqual(self.told()[::2], [first, then])
+
+    def test_unserved(self) -> None:
+        """Nobody is told on the other side while nobody serves."""
+        with self.announce:
+            self.announce([self.sent(5, admin_id=None), self.sent(6, admin_id=None)])
+        self.assertEqual(self.told(), [(GUEST_S, 6, 2, [5, 6])])
+
+    def test_before_anything_else(self) -> None:
+        """Whatever else happens meanwhile is told behind the messages before it, and before those after it."""
+        with self.announce:
+            self.announce([self.sent(5)])
+            self.announce([GroupChanged(GROUP, queue=True)])
+            self.assertEqual(self.published, [])
+            self.announce([Expelled(BOB_S, 4001, "banned")])
+            self.announce([self.sent(6)])
+        topics = [[notice.topic for notice in found] for found in self.published]
+        self.assertEqual(topics, [[GUEST_S, ANN_S, BOB_S], [GUEST_S, ANN_S]])
+
+    def test_needless(self) -> None:
+        """Whether the sender's side has to be told is asked for all of them."""
+        asked: list[tuple[Any, ...]] = []
+
+        def skip(*news: Any) -> bool:
+            asked.append(news)
+            return True
+
+        announce = Announcer(self.publish, skip, News(self.read, self.publish, self.clock))
+        with announce:
+            announce([self.sent(5)])
+            announce([self.sent(6)])
+        self.assertEqual(asked, [(GUEST_S, "phone", TALK, 6, 6, 2)])
+        self.assertEqual(self.told(), [(ANN_S, 6, 2, [5, 6])])
 
     def test_place(self) -> None:
         """The place in the queue comes with 22099 and is not repeated by 22098."""

@@ -188,8 +188,8 @@ class Topics(HubCase):
         self.talk(6)
         self.assertEqual(self.told(link), ["6"])
 
-    def skips(self, rev: int, *, ix: str = "phone", topic: str = ANN.topic) -> bool:
-        return self.hub.skip(topic, ix, TALK, rev, rev)
+    def skips(self, rev: int, *, ix: str = "phone", topic: str = ANN.topic, steps: int = 1) -> bool:
+        return self.hub.skip(topic, ix, TALK, rev, rev, steps)
 
     def test_needless(self) -> None:
         """What the only connection of somebody sent needs no notice; what comes next finds it where it has to be."""
@@ -216,6 +216,14 @@ class Topics(HubCase):
         self.come(BOB, ix="phone")
         self.assertFalse(self.skips(5, topic=BOB.topic))
         self.assertEqual(connection.knows, {TALK: Known(4, 4)})
+
+    def test_several_needless(self) -> None:
+        """Of several messages of one connection all are new to it, or a notice is needed."""
+        connection, _ = self.come(ANN, {TALK: Known(4, 4)}, ix="phone")
+        for rev in (5, 6, 8):
+            self.assertFalse(self.skips(rev, steps=3))
+        self.assertTrue(self.skips(7, steps=3))
+        self.assertEqual(connection.knows, {TALK: Known(7, 7)})
 
     def test_given_only(self) -> None:
         """An admin's client that knows only the given document gets its pushes only; guests get all."""
@@ -372,6 +380,48 @@ class Revs(HubCase):
         self.assertEqual(self.told(self.link), ["5", "6", "7"])
         self.clock.advance(PATIENCE)
         self.assertEqual((self.told(self.link), self.database.asked), ([], []))
+
+    def several(self, *revs: int, **fields: Any) -> None:
+        """One notice of messages that follow each other."""
+        words = map(str, revs)
+        self.tell(ANN.topic, *words, conversation_id=TALK, rev=revs[-1], last_seq=revs[-1], steps=len(revs), **fields)
+
+    def test_several(self) -> None:
+        """What was sent in one go is told in one go, and what is told then is next."""
+        self.several(5, 6, 7)
+        self.assertEqual((self.told(self.link), self.known()), (["5", "6", "7"], Known(7, 7)))
+        self.talk(8)
+        self.several(9, 10)
+        self.assertEqual((self.told(self.link), self.known()), (["8", "9", "10"], Known(10, 10)))
+
+    def test_several_in_part(self) -> None:
+        """Of several messages those that are known are dropped, the others told."""
+        self.several(3, 4)
+        self.several(3, 4, 5, 6)
+        self.several(5, 6)
+        self.assertEqual((self.told(self.link), self.known()), (["5", "6"], Known(6, 6)))
+
+    def test_several_early(self) -> None:
+        """What came too early in one go waits like any other, also where it meets what it repeats."""
+        self.several(7, 8)
+        self.several(6, 7)
+        self.assertEqual(self.told(self.link), [])
+        self.several(5)
+        self.assertEqual((self.told(self.link), self.known()), (["5", "6", "7", "8"], Known(8, 8)))
+
+    def test_several_of_the_own(self) -> None:
+        """The connection that sent them takes all the steps, and is told none."""
+        self.several(5, 6, but_not="c1")
+        self.several(6, 7, but_not="c1")
+        self.talk(8)
+        self.assertEqual(self.told(self.link), ["8"])
+
+    def test_several_while_logging_in(self) -> None:
+        """Of what came in one go during a login, the reply may know a part."""
+        self.successResultOf(Deferred.fromCoroutine(self.hub.join(self.connection, ANN)))
+        self.several(5, 6, 7)
+        self.hub.release(self.connection, {TALK: Known(6, 6)})
+        self.assertEqual((self.told(self.link), self.known()), (["7"], Known(7, 7)))
 
     def test_patience(self) -> None:
         """What is missing is read after 200 ms, not before; then all goes on in order."""

@@ -485,6 +485,80 @@ class PaceTests(TestCase):
         self.assertEqual(self.told_bodies(), bodies)
         self.successResultOf(idle)
 
+    def send(self, sender: Person, gid: int, body: str) -> None:
+        self.journal.put(Draft(1, gid, sender, 0, f'"{body}"', None), lambda outcome: self.told.append(body))
+
+    def test_together(self) -> None:
+        """What one sender has in a row in a conversation is told together, and nothing else with it."""
+
+        pool = cast(Pool, self)
+
+        class Entered:
+            def __enter__(inner) -> None:
+                self.told.append("[")
+
+            def __exit__(inner, *error: object) -> None:
+                self.told.append("]")
+
+        self.journal = Journal(
+            pool, pool, self.clock, timeout=5, batch_size=10, queue_size=100, together=cast(Any, Entered())
+        )
+        ann, gus, phone = (Person(role, 1, "", "") for role in (Role.ADMIN, Role.GUEST, Role.GUEST))
+        self.send(gus, 1, "first")
+        for sender, gid, body in (
+            (gus, 1, "a"),
+            (gus, 1, "b"),
+            (phone, 1, "by the other connection"),
+            (ann, 1, "c"),
+            (ann, 2, "to somebody else"),
+            (ann, 2, "d"),
+            (gus, 1, "e"),
+        ):
+            self.send(sender, gid, body)
+        self.answer(STORED)
+        self.answer(*[STORED] * 7)
+        told = ["[ first ]", "[ a b ]", "[ by the other connection ]", "[ c ]", "[ to somebody else d ]", "[ e ]"]
+        self.assertEqual(" ".join(self.told), " ".join(told))
+
+    def test_together_in_one_turn(self) -> None:
+        """Nor is it told in two turns, where it is more than the rest of one."""
+        pool = cast(Pool, self)
+        self.journal = Journal(pool, pool, self.clock, timeout=5, batch_size=500, queue_size=900)
+        first, others, last = (Person(Role.GUEST, gid, "", "") for gid in (1, 2, 3))
+        self.send(first, 1, "first")
+        for sender, gid, count in ((others, 2, AT_ONCE - 1), (last, 3, 5), (first, 1, 200)):
+            for number in range(count):
+                self.send(sender, gid, f"{gid}.{number}")
+        self.answer(STORED)
+        self.answer(*[STORED] * len(self.batches()[1]))
+        self.assertEqual(self.told[-1], "3.4")
+        self.assertEqual(len(self.told), 1 + AT_ONCE - 1 + 5)
+        self.clock.pump([0])
+        self.assertEqual(len(self.told), 1 + len(self.batches()[1]))
+
+    def test_together_fails(self) -> None:
+        """Who cannot tell others what was stored keeps nobody waiting."""
+
+        class Broken:
+            def __enter__(self) -> None: ...
+
+            def __exit__(self, *error: object) -> None:
+                raise ZeroDivisionError
+
+        pool = cast(Pool, self)
+        self.journal = Journal(
+            pool, pool, self.clock, timeout=5, batch_size=10, queue_size=100, together=cast(Any, Broken())
+        )
+        self.put(1, "first")
+        self.put(2, "second")
+        self.answer(STORED)
+        self.put(3, "third")
+        self.answer(STORED)
+        self.answer(STORED)
+        self.assertEqual(self.told_bodies(), ["first", "second", "third"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+        self.successResultOf(self.journal.idle())
+
     def test_failed_while_told(self) -> None:
         """A batch that fails while the one before is still told goes again, behind it and before what came since."""
         bodies = self.large_batch()
