@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from chatproto.config import Config, load
 from chatproto.server import ChatServer, Pools
 from chatproto.services.messaging import Messaging
-from chatproto.storage.journal import Draft, Journal, Thread, Told
+from chatproto.storage.journal import D, Journal, Thread, Told
 from chatproto.storage.marks import ReadMarks
 from chatproto.storage.pool import Pool
 from chatproto.tap import ChatService
@@ -33,7 +33,7 @@ class Lanes(Journal):
     def __init__(self, lanes: list[Journal]) -> None:
         self._lanes = lanes
 
-    def put(self, draft: Draft, told: Told) -> None:
+    def put(self, draft: D, told: Told[D]) -> None:
         self._lane(draft.thread).put(draft, told)
 
     def release(self, thread: Thread) -> None:

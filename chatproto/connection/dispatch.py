@@ -75,6 +75,7 @@ class Dispatch:
         self._appointments = Appointments(max_logins_waiting, timeout)
         self._order = Order(
             self._start,
+            self._ended,
             self._too_late,
             alive,
             clock,
@@ -217,7 +218,7 @@ class Dispatch:
             self._announce,
             connection.v,
         )
-        command.begin(call, frame, partial(self._ended, work))
+        command.begin(call, frame, work)
 
     def _check_login(self, connection: ConnectionState, command: Command) -> None:
         """When it starts, as a login or a log-out may have waited before it."""

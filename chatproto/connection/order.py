@@ -23,6 +23,8 @@ class Work(Slot, eq=False):
     :ivar frame: None once it has started: many may be under way, and what was asked is with the service then.
     :ivar deadline: when it has to be answered, in seconds of the monotonic clock.
     :ivar answered: the reply has been sent, maybe only that it took too long.
+
+    Called with what became of the command, it is over.
     """
 
     connection: ConnectionState
@@ -30,14 +32,19 @@ class Work(Slot, eq=False):
     frame: Frame | None
     request_id: RequestId
     deadline: float
+    over: Callable[[Work, object], None]
     started: bool = False
     answered: bool = False
+
+    def __call__(self, result: object) -> None:
+        self.over(self, result)
 
 
 class Order:
     """The commands under way of all connections.
 
-    :param start: begins a command; it calls :meth:`ended` and :meth:`go_on` when that is over.
+    :param start: begins a command, whose work is called when that is over.
+    :param over: is told so; it calls :meth:`ended` and :meth:`go_on`.
     :param late: answers a command whose time is over; one that has not started by then never does.
     :param alive: False while nothing may start; :meth:`woken` tells that it is True again.
     :param timeout: seconds from a command's arrival to its reply at the latest.
@@ -49,6 +56,7 @@ class Order:
     def __init__(
         self,
         start: Callable[[Work], None],
+        over: Callable[[Work, object], None],
         late: Callable[[Work], None],
         alive: Callable[[], bool],
         clock: Clock,
@@ -58,6 +66,7 @@ class Order:
         max_logins: int,
     ) -> None:
         self._start = start
+        self._over = over
         self._late = late
         self._alive = alive
         self._clock = clock
@@ -75,7 +84,7 @@ class Order:
 
     def add(self, connection: ConnectionState, command: Command, frame: Frame, now: float) -> None:
         """A command has arrived."""
-        work = Work(None, connection, command, frame, frame.request_id, now + self._timeout)
+        work = Work(None, connection, command, frame, frame.request_id, now + self._timeout, self._over)
         connection.out.append(work)
         self._under_way += 1
         self._by_deadline.append(work)

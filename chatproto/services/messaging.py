@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, NoReturn
 
 from msgspec import Struct
@@ -57,6 +56,17 @@ Done = Callable[[Sent | Failure], None]
 """Is told what became of a message. A Deferred would do as well, but costs more, and there are many messages."""
 
 
+class _Sending(Draft, frozen=True):
+    """A draft, and who waits for it.
+
+    :ivar origin: the ``ix`` of the connection that sends it.
+    """
+
+    who: Principal
+    origin: str
+    done: Done
+
+
 class Messaging:
     """Sends for both sides, history and read marks."""
 
@@ -65,6 +75,8 @@ class Messaging:
         self._marks = marks_
         self._assignment = assignment
         self._pool = pool
+        # Each look at a method makes an object, which each message would keep.
+        self._when_by_admin, self._when_by_guest = self._told_admin, self._told_guest
 
     # Sends.
 
@@ -85,31 +97,29 @@ class Messaging:
             _later(self._refused(admin, gid, cmid, content, errors.SendCmidClash), done)
             return
         file_type, body = content
-        draft = Draft(admin.group_id, gid, admin.person, file_type, body, cmid)
-        self._journal.put(draft, partial(self._told_admin, admin, draft, origin, done))
+        draft = _Sending(admin.group_id, gid, admin.person, file_type, body, cmid, admin, origin, done)
+        self._journal.put(draft, self._when_by_admin)
 
-    def _told_admin(
-        self, admin: Principal, draft: Draft, origin: str, done: Done, result: Outcome | StorageError
-    ) -> None:
+    def _told_admin(self, draft: _Sending, result: Outcome | StorageError) -> None:
         if type(result) is Outcome and result.kind == STORED:
-            done(_sent(admin, draft, result, [], origin))
+            draft.done(_sent(draft, result, []))
         else:
-            _later(self._by_admin(result, admin, draft, origin), done)
+            _later(self._by_admin(draft, result), draft.done)
 
-    async def _by_admin(self, result: Outcome | StorageError, admin: Principal, draft: Draft, origin: str) -> Sent:
+    async def _by_admin(self, draft: _Sending, result: Outcome | StorageError) -> Sent:
         if isinstance(result, StorageError):
             raise result
         outcome, events = result, list[Event]()
         if outcome.kind == OTHER:
             try:
-                outcome, events = await self._assignment.write_as_admin(admin, draft)
+                outcome, events = await self._assignment.write_as_admin(draft.who, draft)
             finally:
                 self._journal.release(draft.thread)
         if outcome.kind == MISSING:
             raise errors.SendNoSuchGuest()
         if outcome.kind == CLASH:
             return await self._clashed(draft, outcome, errors.SendCmidClash, events)
-        return _sent(admin, draft, outcome, events, origin)
+        return _sent(draft, outcome, events)
 
     def send_as_guest(
         self, guest: Principal, cmid: str | None, content: Content | errors.ChatError, origin: str, done: Done
@@ -120,35 +130,33 @@ class Messaging:
             _later(self._refused(guest, gid, cmid, content, errors.GuestCmidClash), done)
             return
         file_type, body = content
-        draft = Draft(guest.group_id, gid, guest.person, file_type, body, cmid)
-        self._journal.put(draft, partial(self._told_guest, guest, draft, origin, done))
+        draft = _Sending(guest.group_id, gid, guest.person, file_type, body, cmid, guest, origin, done)
+        self._journal.put(draft, self._when_by_guest)
 
-    def _told_guest(
-        self, guest: Principal, draft: Draft, origin: str, done: Done, result: Outcome | StorageError
-    ) -> None:
+    def _told_guest(self, draft: _Sending, result: Outcome | StorageError) -> None:
         if type(result) is Outcome and result.kind == STORED and result.state == SERVING:
-            done(_sent(guest, draft, result, [], origin))
+            draft.done(_sent(draft, result, []))
         else:
-            _later(self._by_guest(result, guest, draft, origin), done)
+            _later(self._by_guest(draft, result), draft.done)
 
-    async def _by_guest(self, result: Outcome | StorageError, guest: Principal, draft: Draft, origin: str) -> Sent:
+    async def _by_guest(self, draft: _Sending, result: Outcome | StorageError) -> Sent:
         if isinstance(result, StorageError):
             raise result
         outcome, events = result, list[Event]()
         standing = Standing(outcome.state, None, None)
         if outcome.kind == OTHER:
             try:
-                outcome, standing, events = await self._assignment.write_as_guest(guest, draft)
+                outcome, standing, events = await self._assignment.write_as_guest(draft.who, draft)
             finally:
                 self._journal.release(draft.thread)
         elif outcome.state == QUEUED:
-            standing = await self._waiting(guest)
+            standing = await self._waiting(draft.who)
         if outcome.kind == MISSING:
             raise errors.LoginAgain()
         if outcome.kind == CLASH:
             sent = await self._clashed(draft, outcome, errors.GuestCmidClash, events)
         else:
-            sent = _sent(guest, draft, outcome, events, origin)
+            sent = _sent(draft, outcome, events)
         return replace(sent, standing=standing)
 
     async def _clashed(
@@ -278,7 +286,7 @@ def _later(sending: Coroutine[Any, Any, Sent], done: Done) -> None:
     Deferred.fromCoroutine(sending).addBoth(done)
 
 
-def _sent(who: Principal, draft: Draft, outcome: Outcome, events: list[Event], origin: str) -> Sent:
+def _sent(draft: _Sending, outcome: Outcome, events: list[Event]) -> Sent:
     sender, file_type, state = draft.sender, draft.file_type, outcome.state
     assert file_type is not None
     message = Message(
@@ -295,8 +303,8 @@ def _sent(who: Principal, draft: Draft, outcome: Outcome, events: list[Event], o
             message,
             outcome.admin_unread,
             outcome.guest_unread,
-            origin,
-            who.topic,
+            draft.origin,
+            draft.who.topic,
         )
     )
     if state == QUEUED and sender.role is GUEST:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from msgspec import Struct
@@ -57,7 +57,7 @@ Thread = tuple[int, int]
 
 
 class Draft(Struct, frozen=True):
-    """A message on its way into the journal.
+    """A message on its way into the journal. Who waits for it may add to it what is needed then.
 
     :ivar file_type: None where nothing is to be stored, only to be asked whether the cmid is known.
     :ivar body: the JSON text of ``msg``.
@@ -95,28 +95,35 @@ class Outcome(Struct, frozen=True):
     place: int
 
 
-Told = Callable[[Outcome | StorageError], None]
+D = TypeVar("D", bound=Draft)
+
+Told = Callable[[D, Outcome | StorageError], None]
 
 
 class _Entry(Struct, eq=False):
-    """A draft that waits, and who waits for it.
+    """A draft that waits, and who waits for it. There may be many: what they hold should fit the processor's cache.
 
-    :ivar cmid: as it is stored.
+    :ivar made: the cmid that is stored, where the client gave none.
     """
 
     draft: Draft
     thread: Thread
-    cmid: str
-    told: Told
+    made: str | None
+    told: Told[Any]
     deadline: float
     unknown: bool = False
     busy: int = 0
+
+    @property
+    def cmid(self) -> str:
+        """As it is stored."""
+        return self.made or stored_cmid(self.draft.cmid)
 
     def fail(self, error: StorageError) -> None:
         """Give up; once a try may have been stored, no later error makes that certain again."""
         if self.unknown:
             error = StorageError(str(error), sqlstate=error.sqlstate, applied=None)
-        self.told(error)
+        self.told(self.draft, error)
 
 
 def stored_cmid(cmid: str | None) -> str:
@@ -192,7 +199,7 @@ class Journal:
         """
         done: Deferred[Outcome] = Deferred()
 
-        def told(result: Outcome | StorageError) -> None:
+        def told(draft: Draft, result: Outcome | StorageError) -> None:
             if isinstance(result, StorageError):
                 done.errback(result)
             else:
@@ -201,20 +208,20 @@ class Journal:
         self.put(draft, told)
         return done
 
-    def put(self, draft: Draft, told: Told) -> None:
+    def put(self, draft: D, told: Told[D]) -> None:
         """Store *draft*.
 
         With ``other`` the conversation is held until :meth:`release`: later drafts for it wait.
 
-        :param told: called with the outcome once it is committed, or with the error when it was not (``applied`` None
-            where it may be stored). It must not raise.
+        :param told: called with the draft and the outcome once it is committed, or the error when it was not
+            (``applied`` None where it may be stored). It must not raise.
         """
         if self._waiting >= self._queue_size:
-            told(StorageError("the journal is full"))
+            told(draft, StorageError("the journal is full"))
             return
         self._waiting += 1
-        deadline = self._clock.seconds() + self._timeout
-        self._queue.append(_Entry(draft, draft.thread, stored_cmid(draft.cmid), told, deadline))
+        deadline, made = self._clock.seconds() + self._timeout, stored_cmid(None) if draft.cmid is None else None
+        self._queue.append(_Entry(draft, draft.thread, made, told, deadline))
         if not self._running:
             self._run()
 
@@ -291,21 +298,20 @@ class Journal:
         """The next batch: so many at most, no conversation that is held, no cmid twice, nothing that is too late."""
         batch: list[_Entry] = []
         again: list[_Entry] = []
-        taken: set[tuple[Thread, bool, int, str]] = set()
+        taken: set[tuple[Thread, bool, int, str | None]] = set()
         now = self._clock.seconds()
         queue, held = self._queue, self._held
         room = BATCH_TEXT
         while queue and room > 0 and len(batch) < most:
             entry = queue.popleft()
             thread, draft = entry.thread, entry.draft
-            # A role has a hash of Python's, which takes its time.
-            name = (thread, draft.sender.role is ADMIN, draft.sender.id, entry.cmid)
             if entry.deadline <= now:
                 self._settle(entry, StorageError("the message was not stored in time"))
             elif held and thread in held:
                 held[thread].append(entry)
             else:
-                taken.add(name)
+                # A role has a hash of Python's, which takes its time.
+                taken.add((thread, draft.sender.role is ADMIN, draft.sender.id, entry.made or draft.cmid))
                 if len(taken) > len(batch):
                     batch.append(entry)
                     room -= len(draft.body)
@@ -407,6 +413,6 @@ class Journal:
                 if entry.unknown and result.kind == DUP:
                     # Most likely a try of our own, of which nobody has been told. If not, telling twice does no harm.
                     result = replace(result, kind=STORED)
-                entry.told(result)
+                entry.told(entry.draft, result)
         except Exception:
             log.failure("what became of a message could not be told")

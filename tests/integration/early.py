@@ -11,7 +11,7 @@ from twisted.scripts import twistd
 
 import chatproto.server
 from chatproto.errors import StorageError
-from chatproto.storage.journal import STORED, Draft, Journal, Outcome, Thread, Told
+from chatproto.storage.journal import STORED, D, Journal, Outcome, Thread, Told
 
 LAZY = 0.3
 """Seconds between the acknowledgement and the commit."""
@@ -22,20 +22,20 @@ class EarlyJournal(Journal):
 
     _promised: dict[Thread, Outcome] = {}
 
-    def put(self, draft: Draft, told: Told) -> None:
+    def put(self, draft: D, told: Told[D]) -> None:
         last = self._promised.get(draft.thread)
         if last is None:
-            super().put(draft, partial(self._remember, draft.thread, told))
+            super().put(draft, partial(self._remember, told))
             return
         guess = replace(last, seq=last.seq + 1, rev=last.rev + 1)
         self._promised[draft.thread] = guess
-        deferLater(reactor, LAZY, super().put, draft, lambda result: None).addErrback(lambda failure: None)
-        told(guess)
+        deferLater(reactor, LAZY, super().put, draft, lambda draft, result: None).addErrback(lambda failure: None)
+        told(draft, guess)
 
-    def _remember(self, thread: Thread, told: Told, result: Outcome | StorageError) -> None:
+    def _remember(self, told: Told[D], draft: D, result: Outcome | StorageError) -> None:
         if isinstance(result, Outcome) and result.kind == STORED:
-            self._promised[thread] = result
-        told(result)
+            self._promised[draft.thread] = result
+        told(draft, result)
 
 
 if __name__ == "__main__":

@@ -384,7 +384,7 @@ class PaceTests(TestCase):
         return answer
 
     def put(self, gid: int, body: str) -> None:
-        def told(outcome: object) -> None:
+        def told(draft: object, outcome: object) -> None:
             batches = len(self.asked)
             self.told.append(f"{body} {cast(Outcome, outcome).kind}, {batches} batches")
 
@@ -486,7 +486,7 @@ class PaceTests(TestCase):
         self.successResultOf(idle)
 
     def send(self, sender: Person, gid: int, body: str) -> None:
-        self.journal.put(Draft(1, gid, sender, 0, f'"{body}"', None), lambda outcome: self.told.append(body))
+        self.journal.put(Draft(1, gid, sender, 0, f'"{body}"', None), lambda draft, outcome: self.told.append(body))
 
     def test_together(self) -> None:
         """What one sender has in a row in a conversation is told together, and nothing else with it."""
@@ -576,7 +576,7 @@ class PaceTests(TestCase):
         """Who answers at once to what is told is in the batch after."""
         put = self.put
         self.journal.put(
-            Draft(1, 1, Person(Role.GUEST, 1, "", ""), 0, '"question"', None), lambda outcome: put(1, "answer")
+            Draft(1, 1, Person(Role.GUEST, 1, "", ""), 0, '"question"', None), lambda draft, outcome: put(1, "answer")
         )
         self.answer(STORED)
         self.assertEqual(self.batches(), [["question"], ["answer"]])
@@ -584,7 +584,7 @@ class PaceTests(TestCase):
     def test_who_cannot_be_told(self) -> None:
         """One who cannot be told keeps nobody else waiting: not the rest of the batch, nor the next, nor the end."""
 
-        def broken(outcome: object) -> None:
+        def broken(draft: object, outcome: object) -> None:
             raise ZeroDivisionError
 
         self.put(1, "first")
