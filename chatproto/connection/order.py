@@ -205,7 +205,7 @@ class Order:
         self._tell_drained()
 
     def drain(self) -> Deferred[None]:
-        """Fires when nothing is under way."""
+        """Fires when nothing is under way, in a turn of its own: what a last answer causes is told before."""
         done: Deferred[None] = Deferred()
         self._drained.append(done)
         self._tell_drained()
@@ -215,7 +215,7 @@ class Order:
         if not self._under_way:
             drained, self._drained = self._drained, []
             for done in drained:
-                done.callback(None)
+                self._clock.callLater(0, done.callback, None)
 
     def stop(self) -> None:
         """Forget the timer."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 from functools import partial
+
+import psycopg2
 
 from tests.database import fresh_database
 from tests.integration.case import all_of
+from tests.integration.client import Client
 from tests.integration.daemon import eventually
 from tests.integration.delivery import DeliveryTestCase
 from tests.integration.ledger import REFUSED, UNKNOWN, stored_in
@@ -135,6 +139,29 @@ class TermTests(DeliveryTestCase):
         self.assertEqual(load.ledger.of(REFUSED), refused)
         self.keeps_its_promises(300)
         self.clean_log()
+
+    async def test_what_is_answered_last_is_told(self) -> None:
+        """What a sender has in a row is told together: also those to whom that is news hear of it before 1001."""
+        await self.run_daemon(database=await fresh_database())
+        self.group_id = self.daemon.add_group()
+        alice = await self.admin(self.daemon.add_admin(self.group_id, "Alice"), "alice")
+        guest = await self.guest("guest")
+        await guest.good_request(22300, msg="Hello")
+        await alice.push(32401)
+        with closing(psycopg2.connect(self.daemon.dsn)) as stranger:
+            stranger.cursor().execute("LOCK TABLE message IN EXCLUSIVE MODE")
+            sent = [guest.request(22300, msg=str(number)) for number in range(10)]
+            await guest.beat()
+            self.daemon.signal(signal.SIGTERM)
+            await eventually(partial(self.draining, alice), "the end to begin")
+        self.assertEqual([reply["code"] for reply in await all_of(*sent)], [200] * 10)
+        self.assertEqual((await alice.closed())[0], 1001)
+        told = [frame["data"]["message_info"]["msg"] for frame in alice.frames if frame["code"] == 32399]
+        self.assertEqual(told[-10:], [str(number) for number in range(10)])
+        self.assertEqual(await self.daemon.ended(), 0)
+
+    async def draining(self, client: Client) -> bool:
+        return await client.code(33000) == -9993
 
     async def test_what_was_received_is_answered(self) -> None:
         """What the server had read before SIGTERM is stored and acknowledged before 1001."""
