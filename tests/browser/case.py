@@ -22,9 +22,11 @@ try:
 except ImportError:  # without the extra "test"
     sync_playwright = None  # type: ignore[assignment]
 
-from tests.browser.server import Guest, Server
+from tests.browser.server import Guest, Server, wait_until
 from tests.integration.daemon import token
 
+RECORDING = re.compile(r"Recording 0:(?!00)")
+"""What the time of a recording says after a second, or more: a slow machine misses some."""
 PLAIN_HOST = "plain.example"
 """A name of this machine that browsers do not trust as they do localhost."""
 CHROMIUM = os.environ.get("TEST_CHROMIUM", "/usr/bin/chromium")
@@ -137,6 +139,8 @@ class BrowserTestCase(SynchronousTestCase):
         page = page or self.person(**options)
         page.goto(f"{self.origin}/console/#token={token(admin_id=admin_id)}")
         page.get_by_role("tab").first.wait_for()
+        # Before, it is not kept, and whoever goes elsewhere is not signed in there.
+        wait_until(lambda: page.evaluate("localStorage['chatproto.console.token'] ?? ''"), "a login")
         return page
 
     def guest(self, name: str = "Gina", **claims: Any) -> Guest:

@@ -6,6 +6,7 @@ import base64
 
 from playwright.sync_api import FrameLocator, Locator, Page, expect
 
+from tests.browser.case import RECORDING
 from tests.browser.shop import WidgetTestCase
 from tests.browser.test_files import png
 from tests.browser.test_widget_files import RECORD
@@ -42,7 +43,7 @@ class KindsTests(WidgetTestCase):
         ):
             side.locator("input[type=file]").set_input_files({"name": name, "mimeType": kind, "buffer": content})
         side.get_by_role("button", name="Record a voice message").click()
-        expect(side.get_by_role("timer")).to_have_text("Recording 0:01")
+        expect(side.get_by_role("timer")).to_have_text(RECORDING)
         side.get_by_role("button", name="Send the recording").click()
 
     def assertShown(self, log: Locator) -> None:

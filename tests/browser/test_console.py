@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 from chatproto.domain.passwords import hashed
 from tests.browser.case import BrowserTestCase
 from tests.browser.server import wait_until
+from tests.browser.shop import Agent
 from tests.browser.wire import ServerClock, Wire
 from tests.integration.daemon import token
 
@@ -355,7 +356,9 @@ class DeskTests(BrowserTestCase):
         alice, bob = self.add_admin("Alice"), self.add_admin("Bob")
         desk = self.console(alice)
         gina = self.meet(desk)
-        # As on another node, whose news has not come yet.
+        # As on another node, whose news has not come yet. Bob is there: else Gina would soon be given back.
+        other = Agent(self.server, bob)
+        self.addCleanup(other.close)
         self.server.daemon.sql("UPDATE conversation SET admin_id = %s WHERE guest_id = %s", bob, gina.gid)
         write(desk, "Are you still there?")
         alert = desk.get_by_role("alert")

@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
-from tests.browser.case import BrowserTestCase
+from tests.browser.case import RECORDING, BrowserTestCase
 from tests.browser.server import Guest, wait_until
 
 
@@ -120,7 +120,7 @@ class FileTests(BrowserTestCase):
         """A recording is sent as a voice message with its length, and can be played."""
         desk, gina = self.desk_with_guest(permissions=["microphone"])
         desk.get_by_role("button", name="Record a voice message").click()
-        expect(desk.get_by_text("Recording 0:01")).to_be_visible()
+        expect(desk.get_by_text(RECORDING)).to_be_visible()
         self.picture(desk, "console-recording")
         desk.get_by_role("button", name="Send the recording").click()
         message = gina.push(22399)["message_info"]

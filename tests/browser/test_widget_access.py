@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
+from tests.browser.case import RECORDING
 from tests.browser.server import wait_until
 from tests.browser.shop import Agent, Widget, WidgetTestCase, shop_origin
 from tests.browser.test_files import png
@@ -68,7 +69,7 @@ class PhoneTests(WidgetTestCase):
         choosing.value.set_files({"name": "lamp.png", "mimeType": "image/png", "buffer": png()})
         alice.push(32399, lambda data: data["message_info"]["file_type"] == 1)
         self.tap(shop, "Record a voice message")
-        expect(shop.frame.get_by_role("timer")).to_have_text("Recording 0:01")
+        expect(shop.frame.get_by_role("timer")).to_have_text(RECORDING)
         self.tap(shop, "Send the recording")
         alice.push(32399, lambda data: data["message_info"]["file_type"] == 2)
         expect(shop.log.get_by_text("Sending…")).to_have_count(0)

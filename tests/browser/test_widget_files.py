@@ -7,6 +7,7 @@ import json
 
 from playwright.sync_api import FilePayload, expect
 
+from tests.browser.case import RECORDING
 from tests.browser.server import wait_until
 from tests.browser.shop import Agent, Widget, WidgetTestCase
 from tests.browser.test_files import HEIGHTS, Tries, choose, png
@@ -170,7 +171,7 @@ class FileTests(WidgetTestCase):
         """A recording is sent with its length, and an agent's can be played."""
         shop, alice = self.talking()
         shop.frame.get_by_role("button", name="Record a voice message").click()
-        expect(shop.frame.get_by_role("timer")).to_have_text("Recording 0:01")
+        expect(shop.frame.get_by_role("timer")).to_have_text(RECORDING)
         self.picture(shop.page, "widget-recording")
         shop.frame.get_by_role("button", name="Send the recording").click()
         sent = alice.push(32399, lambda data: data["message_info"]["file_type"] == 2)["message_info"]["msg"]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from playwright.sync_api import expect
 
+from tests.browser.case import RECORDING
 from tests.browser.shop import Agent, Widget, WidgetTestCase
 from tests.browser.wire import ServerClock, Wire
 
@@ -132,7 +133,7 @@ class FocusTests(WidgetTestCase):
         shop, alice = self.talking()
         for name in ("Discard the recording", "Send the recording"):
             shop.frame.get_by_role("button", name="Record a voice message").press("Enter")
-            expect(shop.frame.get_by_role("timer")).to_have_text("Recording 0:01")
+            expect(shop.frame.get_by_role("timer")).to_have_text(RECORDING)
             shop.frame.get_by_role("button", name=name).press("Enter")
             expect(shop.box).to_be_focused()
         alice.push(32399, lambda data: data["message_info"]["file_type"] == 2)
