@@ -43,7 +43,7 @@ KEEP, HINT = Follow.KEEP, Follow.HINT
 ALL, PART2, GIVEN = Audience
 
 
-Frame = tuple[bytes, Audience]
+Push = tuple[bytes, Audience]
 """A finished push, and for whom it is."""
 
 
@@ -59,7 +59,7 @@ class Notice(Struct, frozen=True):
     """
 
     topic: str
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[Push, ...] = ()
     conversation_id: int | None = None
     rev: int = 0
     last_seq: int = 0
@@ -85,7 +85,7 @@ class Missed:
     :ivar rev: of the conversation that it follows no longer: what is not newer has been told.
     """
 
-    frames: Sequence[Frame]
+    frames: Sequence[Push]
     known: Known | None
     too_many: bool = False
     rev: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from chatproto.bus.notice import ALL, GIVEN, KEEP, PART2, Follow, Frame, Notice, Publish
+from chatproto.bus.notice import ALL, GIVEN, KEEP, PART2, Follow, Notice, Publish, Push
 from chatproto.commands import render
 from chatproto.commands.news import News
 from chatproto.domain.events import (
@@ -44,7 +44,7 @@ class Announcer:
         self._entered = False
         # Messages that follow each other, and what the other side is told of each.
         self._messages: list[MessageStored] = []
-        self._frames: list[Frame] = []
+        self._frames: list[Push] = []
 
     def __enter__(self) -> None:
         self._entered = True
@@ -108,7 +108,7 @@ def _follows(last: MessageStored, event: MessageStored) -> bool:
     return event.rev == last.rev + 1 and event.conversation_id == last.conversation_id and event.origin == last.origin
 
 
-def _there(event: MessageStored) -> Sequence[Frame]:
+def _there(event: MessageStored) -> Sequence[Push]:
     """What the other side is told of a message, if there is anybody."""
     info = render.message_text(event.message)
     if event.message.sender.role is ADMIN:
@@ -120,7 +120,7 @@ def _there(event: MessageStored) -> Sequence[Frame]:
     return ((push(codes.PUSH_GUEST_MESSAGE, data), ALL),)
 
 
-def _own(event: MessageStored) -> Frame:
+def _own(event: MessageStored) -> Push:
     """What the sender's other connections are told of it."""
     info = render.message_text(event.message)
     if event.message.sender.role is ADMIN:
@@ -128,7 +128,7 @@ def _own(event: MessageStored) -> Frame:
     return push(codes.PUSH_GUEST_OWN_MESSAGE, f'{{"message_info":{info}}}'), PART2
 
 
-def _stored(events: Sequence[MessageStored], frames: Sequence[Frame], skip: Skip | None = None) -> list[Notice]:
+def _stored(events: Sequence[MessageStored], frames: Sequence[Push], skip: Skip | None = None) -> list[Notice]:
     """For the sender's other connections, then for the other side.
 
     :param events: messages that follow each other; *frames* is what the other side is told of them.
@@ -180,7 +180,7 @@ def _typed(event: Typed) -> Notice:
     return Notice(topic, ((frame, PART2),), event.conversation_id, follow=Follow.HINT)
 
 
-def handed(number: int, handover: Handover, entry: Conversation, messages: Sequence[Message]) -> list[Frame]:
+def handed(number: int, handover: Handover, entry: Conversation, messages: Sequence[Message]) -> list[Push]:
     """32401 or 32402; where a message of it recalls another, also as clients of the given document get it."""
     frame = push(number, render.handed(handover, entry, messages))
     if all(message.recalls is None for message in messages):
@@ -214,7 +214,7 @@ def _service(event: ServiceChanged) -> Iterator[Notice]:
     known = (entry.id, entry.rev, entry.last_seq)
     changed = push(codes.PUSH_GUEST_CHANGED, render.guest_entry(entry))
     if event.was_admin_id is not None and event.was_admin_id != entry.admin_id:
-        told: list[Frame] = [(changed, PART2)]
+        told: list[Push] = [(changed, PART2)]
         if handover is not None and handover.from_aix == event.was_admin_id:
             told[:0] = handed(codes.PUSH_TRANSFERRED, handover, entry, event.recs)
         yield Notice(admin_topic(event.was_admin_id), tuple(told), *known, follow=Follow.END)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chatproto.bus.notice import ALL, PART2, Audience, Missed
+from chatproto.bus.notice import ALL, PART2, Missed, Push
 from chatproto.commands import render
 from chatproto.commands.announce import handed
 from chatproto.domain.model import Known, Principal, Role
@@ -14,8 +14,6 @@ from chatproto.wire.frame import push
 
 MANY = 200
 """Where more messages are missing, the client is told to fetch them."""
-
-Frames = Iterator[tuple[bytes, Audience]]
 
 
 class MissedNews:
@@ -43,7 +41,7 @@ class MissedNews:
         return Missed(list(_for_admin(snapshot, known)), now_known)
 
 
-def _for_guest(snapshot: Snapshot, known: Known | None) -> Frames:
+def _for_guest(snapshot: Snapshot, known: Known | None) -> Iterator[Push]:
     entry = snapshot.entry
     for message in snapshot.messages:
         info = render.message_info(message)
@@ -60,7 +58,7 @@ def _for_guest(snapshot: Snapshot, known: Known | None) -> Frames:
         yield push(codes.PUSH_GUEST_READ, marks), PART2
 
 
-def _for_admin(snapshot: Snapshot, known: Known | None) -> Frames:
+def _for_admin(snapshot: Snapshot, known: Known | None) -> Iterator[Push]:
     entry, handover = snapshot.entry, snapshot.handover
     if (known is None or entry.step_rev > known.rev) and handover is not None:
         recent = snapshot.messages[-render.RECENT :]
@@ -94,7 +92,7 @@ def _somebody_read(snapshot: Snapshot, known: Known | None) -> bool:
     return entry.rev - known.rev > len(snapshot.messages) + (entry.step_rev > known.rev)
 
 
-def _for_who_lost(snapshot: Snapshot, who: Principal) -> Frames:
+def _for_who_lost(snapshot: Snapshot, who: Principal) -> Iterator[Push]:
     entry, handover = snapshot.entry, snapshot.handover
     if handover is not None and handover.from_aix == who.person.id:
         recent = snapshot.messages[-render.RECENT :]
